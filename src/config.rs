@@ -1,0 +1,388 @@
+//! The plugin's configuration: JSON in, a checked [`Config`] out, or an error that names the key.
+//!
+//! Every key is known from the start. A value whose feature does not exist yet is refused, never ignored.
+
+mod fields;
+
+use core::fmt;
+use core::time::Duration;
+
+use serde_json::{Map, Value};
+
+use self::fields::Fields;
+
+/// What the filter is told to do. The README documents every key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Repair, or only watch.
+    pub mode: Mode,
+    /// Which paths carry MCP.
+    pub paths: Paths,
+    /// Whether the headers of a POST may wait for its method.
+    pub hold_request_headers: bool,
+    /// How a caller is told from others.
+    pub caller: CallerConfig,
+    /// How long a session is remembered.
+    pub session: SessionConfig,
+    /// How much is remembered.
+    pub memory: MemoryConfig,
+    /// Where and how requests of the filter's own go.
+    pub subrequest: SubrequestConfig,
+}
+
+/// `mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Change requests.
+    Repair,
+    /// Count and log what would be done.
+    Observe,
+}
+
+/// `paths`: exact, or a prefix where one ends in `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths(Vec<String>);
+
+impl Paths {
+    /// Whether a request's `:path` is among them; its query does not count.
+    #[must_use]
+    pub fn contain(&self, path: &[u8]) -> bool {
+        let path = without_query(path);
+        self.0
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => path.starts_with(prefix.as_bytes()),
+                None => path == pattern.as_bytes(),
+            })
+    }
+}
+
+/// A `:path` up to its query (RFC 9113, 8.3.1).
+#[must_use]
+pub fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|byte| matches!(byte, b'?' | b'#'))
+        .next()
+        .unwrap_or_default()
+}
+
+/// `caller`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerConfig {
+    /// A path into dynamic metadata, its first part the namespace.
+    pub metadata: Option<Vec<String>>,
+    /// Headers that identify a caller, all that are present together; in lower case.
+    pub headers: Vec<String>,
+    /// What to do with a request that has none of these.
+    pub anonymous: Anonymous,
+}
+
+/// `caller.anonymous`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// The address of the peer is the caller.
+    ByAddress,
+    /// The request passes untouched.
+    Refuse,
+}
+
+/// `session`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// A session that nobody used for so long is forgotten.
+    pub idle_timeout: Duration,
+    /// A session that is so old is forgotten.
+    pub max_age: Duration,
+}
+
+/// `memory`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// How many callers are remembered: one key in shared data each.
+    pub slots: u32,
+    /// How many sessions one caller may have.
+    pub per_caller: u32,
+}
+
+impl MemoryConfig {
+    /// The most bytes that one slot may take: 128 for each session, which is enough for ids of 60 bytes, and enough
+    /// for one session with the longest id in any case. Beyond it, the least recently used sessions go.
+    #[must_use]
+    pub fn slot_bytes(&self) -> usize {
+        (self.per_caller as usize).saturating_mul(128).max(8192)
+    }
+}
+
+/// `subrequest` and `subrequest_timeout`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubrequestConfig {
+    /// The authority that the server expects, where a route rewrites it.
+    pub authority: Option<String>,
+    /// The path that the server expects, where a route rewrites it.
+    pub path: Option<String>,
+    /// How long such a request may take.
+    pub timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Repair,
+            paths: Paths(vec!["/mcp".to_owned()]),
+            hold_request_headers: false,
+            caller: CallerConfig {
+                metadata: None,
+                headers: vec!["authorization".to_owned(), "x-api-key".to_owned()],
+                anonymous: Anonymous::ByAddress,
+            },
+            session: SessionConfig {
+                idle_timeout: Duration::from_secs(30 * 60),
+                max_age: Duration::from_secs(24 * 60 * 60),
+            },
+            memory: MemoryConfig {
+                slots: 4096,
+                per_caller: 64,
+            },
+            subrequest: SubrequestConfig {
+                authority: None,
+                path: None,
+                timeout: Duration::from_secs(5),
+            },
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The most memory that a configuration may ask for, in bytes.
+const MEMORY_CEILING: usize = 1 << 30;
+
+impl Config {
+    /// Reads a configuration; an empty one means all defaults.
+    ///
+    /// # Errors
+    /// If it is no JSON object, has an unknown key, a value of the wrong shape or out of range, or asks for a feature
+    /// that this version does not have. The error names the key.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        let root = if json.trim_ascii().is_empty() {
+            Map::new()
+        } else {
+            match serde_json::from_slice(json) {
+                Ok(Value::Object(root)) => root,
+                Ok(other) => return Err(ConfigError::new("", &other, "a JSON object")),
+                Err(error) => return Err(ConfigError::found("", error.to_string(), "JSON")),
+            }
+        };
+        let root = Fields::root(root);
+        let config = read(&root)?;
+        root.finish()?;
+        Ok(config)
+    }
+}
+
+fn read(root: &Fields) -> Result<Config, ConfigError> {
+    let default = Config::default();
+    let config = Config {
+        mode: root.choice(
+            "mode",
+            &[("repair", Mode::Repair), ("observe", Mode::Observe)],
+            default.mode,
+        )?,
+        paths: read_paths(root, default.paths)?,
+        hold_request_headers: root.flag("hold_request_headers", default.hold_request_headers)?,
+        caller: root.section("caller", |caller| read_caller(caller, default.caller))?,
+        session: root.section("session", |session| read_session(session, default.session))?,
+        memory: root.section("memory", |memory| read_memory(memory, default.memory))?,
+        subrequest: read_subrequest(root, default.subrequest)?,
+    };
+    refuse_what_does_not_exist_yet(root)?;
+    Ok(config)
+}
+
+fn read_paths(root: &Fields, default: Paths) -> Result<Paths, ConfigError> {
+    let expected = "a list of 1 to 64 paths that start with \"/\"; a \"*\" may only end one";
+    let Some(paths) = root.texts("paths", 1..=64, expected)? else {
+        return Ok(default);
+    };
+    for path in &paths {
+        let stem = path.strip_suffix('*').unwrap_or(path);
+        if !stem.starts_with('/') || stem.contains(['*', '?', '#']) {
+            return Err(root.error("paths", &Value::from(path.as_str()), expected));
+        }
+    }
+    Ok(Paths(paths))
+}
+
+fn read_caller(caller: &Fields, default: CallerConfig) -> Result<CallerConfig, ConfigError> {
+    let metadata = caller.texts_or_null(
+        "metadata",
+        2..=16,
+        "null, or a list of 2 to 16 names such as [\"envoy.filters.http.jwt_authn\", \"payload\", \"sub\"]",
+    )?;
+    let expected = "a list of at most 16 header names";
+    let headers = match caller.texts("headers", 0..=16, expected)? {
+        None => default.headers,
+        Some(names) => {
+            for name in &names {
+                if !is_header_name(name) {
+                    return Err(caller.error("headers", &Value::from(name.as_str()), expected));
+                }
+            }
+            names.iter().map(|name| name.to_ascii_lowercase()).collect()
+        }
+    };
+    let anonymous = [
+        ("by_address", Anonymous::ByAddress),
+        ("refuse", Anonymous::Refuse),
+    ];
+    Ok(CallerConfig {
+        metadata,
+        headers,
+        anonymous: caller.choice("anonymous", &anonymous, default.anonymous)?,
+    })
+}
+
+fn read_session(session: &Fields, default: SessionConfig) -> Result<SessionConfig, ConfigError> {
+    let second = Duration::from_secs(1);
+    let config = SessionConfig {
+        idle_timeout: session.duration("idle_timeout", second..=YEAR, default.idle_timeout)?,
+        max_age: session.duration("max_age", second..=YEAR, default.max_age)?,
+    };
+    for key in ["lease", "queue_timeout"] {
+        session.duration(key, Duration::from_millis(1)..=60 * MINUTE, MINUTE)?;
+        session.refuse_unless_absent(key, "queueing (`on_reinitialize: \"queue\"`)")?;
+    }
+    session.number("queue", 1..=65_536, 64)?;
+    session.refuse_unless_absent("queue", "queueing (`on_reinitialize: \"queue\"`)")?;
+    Ok(config)
+}
+
+fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, ConfigError> {
+    let config = MemoryConfig {
+        slots: memory.number("slots", 1..=1 << 20, default.slots)?,
+        per_caller: memory.number("per_caller", 1..=4096, default.per_caller)?,
+    };
+    let ceiling = config.slot_bytes().saturating_mul(config.slots as usize);
+    if ceiling > MEMORY_CEILING {
+        return Err(ConfigError::found(
+            "memory.slots",
+            format!(
+                "{} slots of {} bytes each",
+                config.slots,
+                config.slot_bytes()
+            ),
+            "slots and per_caller that take at most 1 GiB together (a slot takes 128 bytes per session, at least 8192)",
+        ));
+    }
+    memory.number("bulk_slots", 0..=1 << 16, 256)?;
+    memory.refuse_unless_absent(
+        "bulk_slots",
+        "recovery (`on_session_lost: \"recover\"`) and reuse",
+    )?;
+    memory.number("replay_bytes", 0..=1 << 20, 65_536)?;
+    memory.refuse_unless_absent("replay_bytes", "recovery (`on_session_lost: \"recover\"`)")?;
+    Ok(config)
+}
+
+fn read_subrequest(
+    root: &Fields,
+    default: SubrequestConfig,
+) -> Result<SubrequestConfig, ConfigError> {
+    let timeout = root.duration(
+        "subrequest_timeout",
+        Duration::from_millis(1)..=5 * MINUTE,
+        default.timeout,
+    )?;
+    root.section("subrequest", |fields| {
+        let authority = fields.text_or_null(
+            "authority",
+            "null, or a host such as \"mcp.internal:8080\"",
+            |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        )?;
+        let path = fields.text_or_null("path", "null, or a path such as \"/mcp\"", |text| {
+            text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic())
+        })?;
+        Ok(SubrequestConfig {
+            authority,
+            path,
+            timeout,
+        })
+    })
+}
+
+/// Keys of the reference whose feature is not built: their shape is checked, and only "off" is taken.
+fn refuse_what_does_not_exist_yet(root: &Fields) -> Result<(), ConfigError> {
+    root.only_choice("on_session_lost", "forget", &["recover"])?;
+    root.only_choice("on_reinitialize", "forward", &["reuse", "queue"])?;
+    root.only_choice("on_missing_session", "pass", &["initialize"])?;
+    root.only_off("translate_ids")?;
+    root.only_off("repair_protocol_version")?;
+    root.text_or_null(
+        "upstream_host_header",
+        "null, or a header name",
+        is_header_name,
+    )?;
+    root.refuse_unless_null("upstream_host_header")?;
+    root.duration(
+        "replay_timeout",
+        Duration::from_millis(1)..=60 * MINUTE,
+        MINUTE,
+    )?;
+    root.refuse_unless_absent(
+        "replay_timeout",
+        "recovery (`on_session_lost: \"recover\"`)",
+    )
+}
+
+/// A `token` of RFC 9110, 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The key, with dots (`session.idle_timeout`); empty for the whole.
+    pub key: String,
+    /// What stood there, cut to a line's length.
+    pub found: String,
+    /// What may stand there.
+    pub expected: String,
+}
+
+impl ConfigError {
+    fn new(key: &str, found: &Value, expected: &str) -> Self {
+        Self::found(key, found.to_string(), expected)
+    }
+
+    fn found(key: &str, found: String, expected: &str) -> Self {
+        let found = if found.chars().count() > 100 {
+            found.chars().take(100).chain("...".chars()).collect()
+        } else {
+            found
+        };
+        Self {
+            key: key.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = if self.key.is_empty() {
+            "the configuration"
+        } else {
+            &self.key
+        };
+        write!(f, "{key}: found {}, expected {}", self.found, self.expected)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+
+fn error(json: &str) -> String {
+    Config::parse(json.as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_means_all_defaults() {
+    for json in ["", "  \n", "{}"] {
+        assert_eq!(Config::parse(json.as_bytes()), Ok(Config::default()));
+    }
+}
+
+#[test]
+fn the_defaults_can_be_written_out() {
+    let json = br#"{
+        "mode": "repair",
+        "paths": ["/mcp"],
+        "hold_request_headers": false,
+        "caller": {"metadata": null, "headers": ["authorization", "x-api-key"], "anonymous": "by_address"},
+        "session": {"idle_timeout": "30m", "max_age": "24h"},
+        "memory": {"slots": 4096, "per_caller": 64},
+        "on_session_lost": "forget",
+        "on_reinitialize": "forward",
+        "on_missing_session": "pass",
+        "translate_ids": false,
+        "repair_protocol_version": false,
+        "upstream_host_header": null,
+        "subrequest": {"authority": null, "path": null},
+        "subrequest_timeout": "5s"
+    }"#;
+    assert_eq!(Config::parse(json), Ok(Config::default()));
+}
+
+#[test]
+fn every_setting_arrives() {
+    let json = br#"{
+        "mode": "observe", "paths": ["/a", "/b/*"], "hold_request_headers": true,
+        "caller": {"metadata": ["ns", "sub"], "headers": ["X-Tenant"], "anonymous": "refuse"},
+        "session": {"idle_timeout": "90s", "max_age": "2d"},
+        "memory": {"slots": 2.0, "per_caller": 8},
+        "subrequest": {"authority": "mcp.internal", "path": "/up"}, "subrequest_timeout": "1500ms"
+    }"#;
+    let config = Config::parse(json).unwrap();
+    assert_eq!(config.mode, Mode::Observe);
+    assert!(config.hold_request_headers);
+    assert_eq!(
+        config.caller.metadata,
+        Some(vec!["ns".to_owned(), "sub".to_owned()])
+    );
+    assert_eq!(config.caller.headers, ["x-tenant"]);
+    assert_eq!(config.caller.anonymous, Anonymous::Refuse);
+    assert_eq!(config.session.idle_timeout, Duration::from_secs(90));
+    assert_eq!(config.session.max_age, Duration::from_secs(2 * 86_400));
+    assert_eq!(
+        config.memory,
+        MemoryConfig {
+            slots: 2,
+            per_caller: 8
+        }
+    );
+    assert_eq!(config.subrequest.authority.as_deref(), Some("mcp.internal"));
+    assert_eq!(config.subrequest.path.as_deref(), Some("/up"));
+    assert_eq!(config.subrequest.timeout, Duration::from_millis(1500));
+}
+
+#[test]
+fn paths_are_exact_or_prefixes_and_know_no_query() {
+    let config = Config::parse(br#"{"paths": ["/mcp", "/team/*"]}"#).unwrap();
+    for path in ["/mcp", "/mcp?x=1", "/team/", "/team/a/b?c"] {
+        assert!(config.paths.contain(path.as_bytes()), "{path}");
+    }
+    for path in ["/mcp/", "/mcpx", "/team", "/", "", "/x?/mcp", "*"] {
+        assert!(!config.paths.contain(path.as_bytes()), "{path}");
+    }
+}
+
+#[test]
+fn an_error_names_the_key_what_was_found_and_what_was_expected() {
+    assert_eq!(
+        error(r#"{"session": {"idle_timeout": 12}}"#),
+        "session.idle_timeout: found 12, expected a whole number with a unit (ms, s, m, h, d), \
+         such as \"1800s\", from 1s to 31536000s"
+    );
+    assert_eq!(
+        error(r#"{"mode": "repare"}"#),
+        "mode: found \"repare\", expected \"repair\" or \"observe\""
+    );
+    assert!(
+        error(r#"{"Mode": "repair"}"#)
+            .starts_with("Mode: found \"repair\", expected no such key; known here: mode,")
+    );
+    assert!(error(r#"{"caller": {"header": []}}"#).starts_with("caller.header: "));
+    assert!(error("[]").starts_with("the configuration: found [], expected a JSON object"));
+    assert!(error("{").starts_with("the configuration: found EOF"));
+}
+
+#[test]
+fn wrong_values_are_refused_under_their_key() {
+    let wrong = [
+        ("mode", "1"),
+        ("mode", "null"),
+        ("paths", "[]"),
+        ("paths", "\"/mcp\""),
+        ("paths", "[\"mcp\"]"),
+        ("paths", "[\"/a*b\"]"),
+        ("paths", "[\"/a?b\"]"),
+        ("paths", "[\"\"]"),
+        ("hold_request_headers", "\"true\""),
+        ("caller", "[]"),
+        ("caller.metadata", "[\"one\"]"),
+        ("caller.metadata", "\"one\""),
+        ("caller.headers", "[\"a b\"]"),
+        ("caller.headers", "[1]"),
+        ("caller.anonymous", "\"by_adress\""),
+        ("session.idle_timeout", "\"30\""),
+        ("session.idle_timeout", "\"m\""),
+        ("session.idle_timeout", "\"-3s\""),
+        ("session.idle_timeout", "\"0s\""),
+        ("session.max_age", "\"99999999999999999999h\""),
+        ("memory.slots", "0"),
+        ("memory.slots", "1.5"),
+        ("memory.slots", "-1"),
+        ("memory.slots", "1e30"),
+        ("memory.slots", "\"4096\""),
+        ("memory.slots", "1000000"),
+        ("memory.per_caller", "0"),
+        ("subrequest.authority", "\"\""),
+        ("subrequest.path", "\"mcp\""),
+        ("subrequest.path", "\"/a b\""),
+        ("subrequest_timeout", "\"0ms\""),
+    ];
+    for (key, value) in wrong {
+        let json = key.rsplit('.').fold(value.to_owned(), |json, part| {
+            format!("{{\"{part}\": {json}}}")
+        });
+        let refused = Config::parse(json.as_bytes()).unwrap_err();
+        assert_eq!(refused.key, key, "{json}: {refused}");
+    }
+}
+
+#[test]
+fn features_that_do_not_exist_yet_are_refused_and_never_ignored() {
+    let later = [
+        ("on_session_lost", "\"recover\""),
+        ("on_reinitialize", "\"reuse\""),
+        ("on_reinitialize", "\"queue\""),
+        ("on_missing_session", "\"initialize\""),
+        ("translate_ids", "true"),
+        ("repair_protocol_version", "true"),
+        ("upstream_host_header", "\"x-host\""),
+        ("replay_timeout", "\"60s\""),
+        ("session.lease", "\"5s\""),
+        ("session.queue", "64"),
+        ("session.queue_timeout", "\"30s\""),
+        ("memory.bulk_slots", "256"),
+        ("memory.replay_bytes", "65536"),
+    ];
+    for (key, value) in later {
+        let json = key.rsplit('.').fold(value.to_owned(), |json, part| {
+            format!("{{\"{part}\": {json}}}")
+        });
+        let refused = Config::parse(json.as_bytes()).unwrap_err();
+        assert_eq!(refused.key, key, "{json}: {refused}");
+        assert!(
+            refused
+                .expected
+                .ends_with("this version does not have that feature yet"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn their_wrong_shapes_are_told_from_missing_features() {
+    for (json, expected) in [
+        (r#"{"on_session_lost": "revive"}"#, "\"forget\""),
+        (r#"{"session": {"queue": "many"}}"#, "a whole number"),
+        (
+            r#"{"upstream_host_header": "a b"}"#,
+            "null, or a header name",
+        ),
+    ] {
+        let refused = Config::parse(json.as_bytes()).unwrap_err();
+        assert!(refused.expected.starts_with(expected), "{refused}");
+        assert!(!refused.expected.contains("yet"), "{refused}");
+    }
+}
+
+#[test]
+fn a_long_value_is_cut_in_the_error() {
+    let refused = error(&format!(r#"{{"mode": "{}"}}"#, "x".repeat(5000)));
+    assert!(refused.len() < 200, "{refused}");
+}

@@ -1,0 +1,214 @@
+//! The decisions that an answer brings: a session is learned, lives on, or has ended.
+
+use super::{
+    ANSWER_BYTES, AnswerAction, Asking, Exchange, InSession, Learned, Plugin, Sent, Signal, Step,
+};
+use crate::config::Mode;
+use crate::headers::{Headers, SESSION_ID};
+use crate::initialize_result::{Reading, VersionReader};
+use crate::memory::Session;
+use crate::outcome::Outcome;
+use crate::ping::{Ping, Verdict};
+use crate::platform::Platform;
+use crate::session::SessionId;
+
+type Settled = (Exchange, Step<AnswerAction>);
+
+impl Exchange {
+    /// The headers of the answer came.
+    #[must_use]
+    pub fn answer_headers(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        headers: &Headers,
+    ) -> Settled {
+        match self {
+            // A server may answer before it has read the request.
+            Self::Held(held) => held
+                .pass(Outcome::PassedTimeout)
+                .answer_headers(plugin, platform, headers),
+            Self::Sent(sent) => sent.answered(plugin, platform, headers),
+            other => (other, AnswerAction::Continue.into()),
+        }
+    }
+
+    /// The next bytes of the answer's body (none are needed unless [`Self::reads_answer`]). `waiting` counts all bytes
+    /// that wait in the host.
+    #[must_use]
+    pub fn answer_body(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        waiting: usize,
+    ) -> Settled {
+        match self {
+            Self::Learned(learned) => learned.read(plugin, platform, bytes),
+            Self::Asking(asking) if waiting > ANSWER_BYTES => {
+                settled(asking.outcome, asking.session.id, Vec::new())
+            }
+            Self::Asking(asking) => (Self::Asking(asking), AnswerAction::Hold.into()),
+            other => (other, AnswerAction::Continue.into()),
+        }
+    }
+
+    /// The ping was answered with this status, or not at all.
+    #[must_use]
+    pub fn ping_answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        status: Option<u16>,
+    ) -> Settled {
+        match self {
+            Self::Asking(asking) => asking.answered(plugin, platform, status),
+            other => (other, AnswerAction::Continue.into()),
+        }
+    }
+}
+
+impl Sent {
+    fn answered(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+        let status = headers.status();
+        if self.body.is_initialize() {
+            if matches!(status, Some(200..=299)) {
+                return self.opened(plugin, platform, headers);
+            }
+            self.outcome = Outcome::PassedInitialize;
+        }
+        let Some(session) = self.session else {
+            return finished(vec![Signal::Outcome(self.outcome, None)]);
+        };
+        let is_observing = plugin.config.mode == Mode::Observe;
+        match status {
+            Some(200..=299 | 404 | 405) if self.request.is_delete => {
+                let signals = plugin.remember(platform, &self.request, |record| {
+                    record.forget(&self.request.endpoint, &session.id);
+                });
+                settled(Outcome::Ended, session.id, signals)
+            }
+            Some(400 | 404) if !is_observing => {
+                let ping = session.ping(plugin, platform, &self.request.cluster);
+                let asking = Asking {
+                    request: self.request,
+                    session,
+                    outcome: self.outcome,
+                };
+                (Exchange::Asking(asking), AnswerAction::Ask(ping).into())
+            }
+            _ => settled(self.outcome, session.id, Vec::new()),
+        }
+    }
+
+    /// An initialize was answered well.
+    fn opened(self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+        let endpoint = self.request.endpoint;
+        let Some(id) = headers.get(SESSION_ID).and_then(SessionId::parse) else {
+            // In a session of the client's own a server need not repeat the id. Else it has no sessions, or one that
+            // can't be carried; an older one is not what its client means from now on.
+            let signals = if self.request.has_own_id {
+                Vec::new()
+            } else {
+                plugin.remember(platform, &self.request, |record| {
+                    record.unset_latest(&endpoint);
+                })
+            };
+            return finished(with(signals, Outcome::PassedInitialize, None));
+        };
+        let now = platform.now();
+        let signals = plugin.remember(platform, &self.request, |record| {
+            record.learn(Session {
+                endpoint,
+                id: id.clone(),
+                version: None,
+                opened: now,
+                used: now,
+                latest: true,
+            });
+        });
+        let signals = with(signals, Outcome::Learned, Some(id.clone()));
+        let reader =
+            VersionReader::new(headers.get("content-type"), headers.get("content-encoding"));
+        let exchange = match reader {
+            None => Exchange::Passing,
+            Some(reader) => Exchange::Learned(Learned {
+                request: self.request,
+                id,
+                reader,
+            }),
+        };
+        (exchange, Step::new(AnswerAction::Continue, signals))
+    }
+}
+
+impl Learned {
+    fn read(mut self, plugin: &Plugin, platform: &impl Platform, bytes: &[u8]) -> Settled {
+        match self.reader.read(bytes) {
+            Reading::More => (Exchange::Learned(self), AnswerAction::Continue.into()),
+            Reading::GaveUp => finished(Vec::new()),
+            Reading::Found(version) => {
+                finished(plugin.remember(platform, &self.request, |record| {
+                    if let Some(session) = record.session_mut(&self.request.endpoint, &self.id) {
+                        session.version = Some(version.clone());
+                    }
+                }))
+            }
+        }
+    }
+}
+
+impl Asking {
+    fn answered(
+        mut self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        status: Option<u16>,
+    ) -> Settled {
+        match (Verdict::of(status), self.session.version.take()) {
+            (Verdict::Lives | Verdict::Unknown, _) => {
+                settled(self.outcome, self.session.id, Vec::new())
+            }
+            // Some gateways refuse the version that they agreed on: is it that, or the session?
+            (Verdict::Refused, Some(_)) => {
+                let ping = self.session.ping(plugin, platform, &self.request.cluster);
+                (Exchange::Asking(self), AnswerAction::Ask(ping).into())
+            }
+            (Verdict::Refused, None) => {
+                let signals = plugin.remember(platform, &self.request, |record| {
+                    record.forget(&self.request.endpoint, &self.session.id);
+                });
+                settled(Outcome::Lost, self.session.id, signals)
+            }
+        }
+    }
+}
+
+impl InSession {
+    fn ping(&self, plugin: &Plugin, platform: &impl Platform, cluster: &str) -> Ping {
+        Ping::new(
+            &self.headers,
+            cluster,
+            &self.id,
+            self.version.as_deref(),
+            &plugin.config.subrequest,
+            platform.nonce(),
+        )
+    }
+}
+
+fn with(mut signals: Vec<Signal>, outcome: Outcome, session: Option<SessionId>) -> Vec<Signal> {
+    signals.push(Signal::Outcome(outcome, session));
+    signals
+}
+
+fn settled(outcome: Outcome, session: SessionId, signals: Vec<Signal>) -> Settled {
+    finished(with(signals, outcome, Some(session)))
+}
+
+fn finished(signals: Vec<Signal>) -> Settled {
+    (
+        Exchange::Passing,
+        Step::new(AnswerAction::Continue, signals),
+    )
+}

@@ -1,0 +1,168 @@
+//! The headers of one request or answer, as the host hands them over: names in lower case, values any bytes.
+
+/// `Mcp-Session-Id` (MCP 2025-11-25, Transports, Session Management).
+pub const SESSION_ID: &str = "mcp-session-id";
+/// `MCP-Protocol-Version` (MCP 2025-11-25, Transports, Protocol Version Header).
+pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+/// `Mcp-Method`, required from MCP 2026-07-28 on.
+pub const METHOD: &str = "mcp-method";
+/// `Accept` (RFC 9110, 12.5.1).
+pub const ACCEPT: &str = "accept";
+/// What a client of Streamable HTTP has to accept on a POST (MCP 2025-11-25, Transports, Sending Messages).
+pub const ACCEPT_JSON_OR_EVENTS: &str = "application/json, text/event-stream";
+
+/// A header: its name in lower case and its value.
+pub type Header = (Vec<u8>, Vec<u8>);
+
+/// Headers in the order of the wire, pseudo-headers included.
+#[derive(Clone, Default)]
+pub struct Headers(Vec<Header>);
+
+impl Headers {
+    /// Wraps what the host gave.
+    #[must_use]
+    pub fn new(lines: Vec<Header>) -> Self {
+        Self(lines)
+    }
+
+    /// Reads a header map as the host hands it over: a count, all lengths (each name's, then its value's), then all
+    /// names and values, a zero after each; numbers of 32 bits, little-endian (proxy-wasm ABI 0.2.1, Serialization).
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        fn number<'a>(lengths: &mut impl Iterator<Item = &'a [u8; 4]>) -> Option<usize> {
+            usize::try_from(u32::from_le_bytes(*lengths.next()?)).ok()
+        }
+        fn text(content: &mut &[u8], length: usize) -> Option<Vec<u8>> {
+            let (text, rest) = content.split_at_checked(length)?;
+            *content = rest.strip_prefix(b"\0")?;
+            Some(text.to_vec())
+        }
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        let (words, _) = bytes.as_chunks::<4>();
+        let mut lengths = words.iter();
+        let count = number(&mut lengths)?;
+        let content_at = count.checked_mul(8)?.checked_add(4)?;
+        let mut content = bytes.get(content_at..)?;
+        let mut lines = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (name, value) = (number(&mut lengths)?, number(&mut lengths)?);
+            lines.push((text(&mut content, name)?, text(&mut content, value)?));
+        }
+        content.is_empty().then_some(Self(lines))
+    }
+
+    /// All lines.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+    }
+
+    /// The values of all lines with this name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(other, _)| *other == name.as_bytes())
+            .map(|(_, value)| value)
+    }
+
+    /// The first value under this name that is not empty: an empty header counts as none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter()
+            .find(|(other, value)| *other == name.as_bytes() && !value.is_empty())
+            .map(|(_, value)| value)
+    }
+
+    /// The status of an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        let status = core::str::from_utf8(self.get(":status")?).ok()?;
+        status.parse().ok()
+    }
+
+    /// Whether a line with this name is there, empty or not.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+}
+
+/// Whether an `Accept` names this media type itself (wildcards don't count).
+#[must_use]
+pub fn names_media_type(accept: &[u8], media_type: &str) -> bool {
+    accept
+        .split(|byte| *byte == b',')
+        .filter_map(|range| range.split(|byte| *byte == b';').next())
+        .any(|range| {
+            range
+                .trim_ascii()
+                .eq_ignore_ascii_case(media_type.as_bytes())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        Headers::new(
+            lines
+                .iter()
+                .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn an_empty_header_counts_as_none() {
+        let headers = headers(&[("a", ""), ("a", "1"), ("b", "")]);
+        assert_eq!(headers.get("a"), Some(b"1".as_slice()));
+        assert_eq!(headers.get("b"), None);
+        assert!(headers.has("b") && !headers.has("c"));
+        assert_eq!(headers.all("a").count(), 2);
+    }
+
+    fn encoded(lines: &[(&str, &str)]) -> Vec<u8> {
+        let word = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
+        let mut bytes = word(lines.len()).to_vec();
+        for (name, value) in lines {
+            bytes.extend([word(name.len()), word(value.len())].concat());
+        }
+        for (name, value) in lines {
+            bytes.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_map_from_the_host_is_read_whole_or_not_at_all() {
+        let lines = [("a", "1"), ("bc", ""), ("a", "x\0y")];
+        let bytes = encoded(&lines);
+        let read = Headers::decode(&bytes).unwrap();
+        assert!(read.iter().eq(headers(&lines).iter()));
+        for length in 1..bytes.len() {
+            assert!(Headers::decode(&bytes[..length]).is_none(), "{length}");
+        }
+        for index in 0..28 {
+            for flip in [1, 0x80, 0xff] {
+                let mut lying = bytes.clone();
+                lying[index] ^= flip;
+                assert!(Headers::decode(&lying).is_none(), "{index} {flip}");
+            }
+        }
+        assert_eq!(Headers::decode(b"").unwrap().iter().count(), 0);
+        assert!(Headers::decode(&[0xff; 64]).is_none());
+    }
+
+    #[test]
+    fn a_wildcard_does_not_name_a_media_type() {
+        for accept in ["text/event-stream", "a/b, Text/Event-Stream;q=0.5"] {
+            assert!(names_media_type(accept.as_bytes(), "text/event-stream"));
+        }
+        for accept in ["*/*", "text/*", "text/event-streams", ""] {
+            assert!(!names_media_type(accept.as_bytes(), "text/event-stream"));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! An Envoy filter that keeps MCP sessions whole: it remembers the session id that a server gave to a caller, and
+//! adds it to the caller's later requests that lack it.
+//!
+//! ```text
+//!             callbacks                 events                        verdicts, changes
+//!  Envoy ◄──────────────► filter ────────────────► exchange ──────────────────────────► memory
+//!             hostcalls    (shell)  ◄──────────────  (core)    recall, change           (shared data)
+//!                                       steps
+//! ```
+//! One way through: request headers, body, verdict, answer headers, change of the memory. The core decides and the
+//! shell obeys: nothing but `filter` and `host` can name the host, and these are built for `wasm32-wasip1` only.
+//!
+//! | what is it? | where it is decided |
+//! | --- | --- |
+//! | how the filter is set up | [`config`] |
+//! | what a request is, and what becomes of it | [`exchange`], named by [`outcome`] |
+//! | whether a body is an `initialize` | [`scanner`] |
+//! | which version was agreed on | [`initialize_result`], through [`sse`] |
+//! | who sent a request | [`caller`], as a [`digest`] |
+//! | what is remembered, and how | [`memory`] |
+//! | what a repair changes | [`repair`] |
+//! | whether a session lives | [`ping`] |
+//! | how long headers wait | [`hold`] |
+//! | what the host has to offer | [`platform`] |
+
+extern crate alloc;
+
+pub mod caller;
+pub mod config;
+pub mod digest;
+pub mod exchange;
+pub mod headers;
+pub mod hold;
+pub mod initialize_result;
+pub mod memory;
+pub mod outcome;
+pub mod ping;
+pub mod platform;
+pub mod repair;
+pub mod scanner;
+pub mod session;
+pub mod sse;
+pub mod time;
+
+#[cfg(target_os = "wasi")]
+mod filter;
+#[cfg(target_os = "wasi")]
+mod host;
+#[cfg(target_os = "wasi")]
+mod metrics;
+
+#[cfg(test)]
+extern crate self as mcp_session_filter;
+#[cfg(test)]
+mod testing;

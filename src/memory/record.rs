@@ -1,0 +1,358 @@
+//! How a caller's sessions are written down, and what is read back: anything odd reads as nothing.
+//!
+//! ```text
+//! caller    32 bytes   whose sessions these are
+//! session   again and again to the end:
+//!   endpoint  32 bytes
+//!   opened     8 bytes   milliseconds
+//!   used       8 bytes   milliseconds
+//!   latest     1 byte    0 or 1
+//!   version    1 byte    its length, then so many bytes; 0 = not known
+//!   id         2 bytes   its length, then so many bytes
+//! ```
+//! Numbers are little-endian. The codec's version is part of the keys' names ([`super::CODEC`]), so that records of
+//! two codecs never meet.
+
+use core::time::Duration;
+
+use crate::digest::Digest;
+use crate::session::{ProtocolVersion, SessionId};
+use crate::time::Millis;
+
+/// What is remembered of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The digest of where it was opened: upstream cluster, path and authority.
+    pub endpoint: Digest,
+    /// The id that the server gave it.
+    pub id: SessionId,
+    /// The protocol version agreed on, once it is known.
+    pub version: Option<ProtocolVersion>,
+    /// When it was opened.
+    pub opened: Millis,
+    /// When it was last used, to an eighth of the idle timeout.
+    pub used: Millis,
+    /// Whether it is its caller's latest at its endpoint: requests without an id belong to it.
+    pub latest: bool,
+}
+
+/// One caller's sessions, in the order in which they were opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerRecord {
+    /// The caller's digest.
+    pub caller: Digest,
+    /// Its sessions at all endpoints.
+    pub sessions: Vec<Session>,
+}
+
+impl CallerRecord {
+    /// A caller of whom nothing is known.
+    #[must_use]
+    pub fn new(caller: Digest) -> Self {
+        Self {
+            caller,
+            sessions: Vec::new(),
+        }
+    }
+
+    /// The session that requests without an id belong to.
+    #[must_use]
+    pub fn latest(&self, endpoint: &Digest) -> Option<&Session> {
+        self.sessions
+            .iter()
+            .find(|session| session.latest && session.endpoint == *endpoint)
+    }
+
+    /// The session with this id.
+    #[must_use]
+    pub fn session(&self, endpoint: &Digest, id: &SessionId) -> Option<&Session> {
+        self.sessions
+            .iter()
+            .find(|session| session.id == *id && session.endpoint == *endpoint)
+    }
+
+    /// Like [`Self::session`], to change it.
+    pub fn session_mut(&mut self, endpoint: &Digest, id: &SessionId) -> Option<&mut Session> {
+        self.sessions
+            .iter_mut()
+            .find(|session| session.id == *id && session.endpoint == *endpoint)
+    }
+
+    /// Adds a session as the latest of its endpoint.
+    pub fn learn(&mut self, new: Session) {
+        self.sessions
+            .retain(|session| session.id != new.id || session.endpoint != new.endpoint);
+        self.unset_latest(&new.endpoint);
+        self.sessions.push(Session {
+            latest: true,
+            ..new
+        });
+    }
+
+    /// From now on no session of this endpoint is the latest.
+    pub fn unset_latest(&mut self, endpoint: &Digest) {
+        for session in &mut self.sessions {
+            session.latest &= session.endpoint != *endpoint;
+        }
+    }
+
+    /// Forgets the session with this id; others of the same endpoint stay as they are.
+    pub fn forget(&mut self, endpoint: &Digest, id: &SessionId) {
+        self.sessions
+            .retain(|session| session.id != *id || session.endpoint != *endpoint);
+    }
+
+    /// Forgets what was idle for too long or is too old.
+    pub fn expire(&mut self, now: Millis, idle_timeout: Duration, max_age: Duration) {
+        self.sessions.retain(|session| {
+            now.since(session.used) < idle_timeout && now.since(session.opened) < max_age
+        });
+    }
+
+    /// Forgets the least recently used sessions until at most so many are left in so many bytes, and says how many
+    /// went. The one opened last stays in any case.
+    pub fn shrink(&mut self, sessions: usize, bytes: usize) -> usize {
+        let mut gone = 0;
+        while self.sessions.len() > sessions.max(1) || self.encoded_len() > bytes {
+            let Some(older) = self.sessions.len().checked_sub(1).filter(|n| *n > 0) else {
+                break;
+            };
+            let least = self.sessions.iter().take(older).enumerate();
+            if let Some((index, _)) = least.min_by_key(|(_, session)| session.used) {
+                self.sessions.remove(index);
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// When any of them was last used.
+    #[must_use]
+    pub fn used(&self) -> Millis {
+        let used = self.sessions.iter().map(|session| session.used);
+        used.max().unwrap_or_default()
+    }
+
+    /// The record as bytes; none at all if there is no session to remember.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        if self.sessions.is_empty() {
+            return Vec::new();
+        }
+        let mut bytes = Vec::with_capacity(self.encoded_len());
+        bytes.extend_from_slice(self.caller.as_bytes());
+        for session in &self.sessions {
+            let version = session.version.as_ref().map_or(&b""[..], |v| v.as_bytes());
+            let id = session.id.as_bytes();
+            bytes.extend_from_slice(session.endpoint.as_bytes());
+            bytes.extend_from_slice(&session.opened.0.to_le_bytes());
+            bytes.extend_from_slice(&session.used.0.to_le_bytes());
+            bytes.push(u8::from(session.latest));
+            // Both types are bounded far below what their length fields hold.
+            bytes.extend(u8::try_from(version.len()));
+            bytes.extend_from_slice(version);
+            bytes.extend(u16::try_from(id.len()).unwrap_or(0).to_le_bytes());
+            bytes.extend_from_slice(id);
+        }
+        bytes
+    }
+
+    /// Reads a record back, or nothing if any byte of it is not as it should be.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input(bytes);
+        let mut record = Self::new(Digest::from_bytes(input.array()?));
+        while !input.0.is_empty() {
+            record.sessions.push(input.session()?);
+        }
+        (!record.sessions.is_empty()).then_some(record)
+    }
+
+    fn encoded_len(&self) -> usize {
+        let sessions = self.sessions.iter().map(|session| {
+            let version = session.version.as_ref().map_or(0, |v| v.as_bytes().len());
+            SESSION_BYTES + version + session.id.as_bytes().len()
+        });
+        Digest::BYTES + sessions.sum::<usize>()
+    }
+}
+
+/// What a session takes beside its version and id.
+const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2;
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn session(&mut self) -> Option<Session> {
+        let endpoint = Digest::from_bytes(self.array()?);
+        let opened = Millis(u64::from_le_bytes(self.array()?));
+        let used = Millis(u64::from_le_bytes(self.array()?));
+        let latest = match self.array()? {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
+        let version = match self.array()? {
+            [0] => None,
+            [length] => Some(ProtocolVersion::parse(self.bytes(length.into())?)?),
+        };
+        let length = u16::from_le_bytes(self.array()?);
+        let id = SessionId::parse(self.bytes(length.into())?)?;
+        Some(Session {
+            endpoint,
+            id,
+            version,
+            opened,
+            used,
+            latest,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(byte: u8) -> Digest {
+        Digest::from_bytes([byte; 32])
+    }
+
+    fn session(endpoint: u8, id: &str, used: u64) -> Session {
+        Session {
+            endpoint: digest(endpoint),
+            id: SessionId::parse(id.as_bytes()).unwrap(),
+            version: None,
+            opened: Millis(0),
+            used: Millis(used),
+            latest: false,
+        }
+    }
+
+    fn record(sessions: &[Session]) -> CallerRecord {
+        let mut record = CallerRecord::new(digest(0xC));
+        sessions.iter().cloned().for_each(|one| record.learn(one));
+        record
+    }
+
+    fn ids(record: &CallerRecord) -> Vec<&str> {
+        let ids = record.sessions.iter().map(|session| session.id.as_bytes());
+        ids.map(|id| core::str::from_utf8(id).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut sessions = [session(1, "a", 5), session(2, &"x".repeat(4096), u64::MAX)];
+        sessions[1].version = ProtocolVersion::parse(b"2025-11-25");
+        let record = record(&sessions);
+        let bytes = record.encode();
+        assert_eq!(bytes.len(), record.encoded_len());
+        assert_eq!(CallerRecord::decode(&bytes), Some(record));
+    }
+
+    #[test]
+    fn a_record_without_sessions_takes_no_bytes() {
+        assert!(CallerRecord::new(digest(1)).encode().is_empty());
+        assert_eq!(CallerRecord::decode(&[]), None);
+        assert_eq!(CallerRecord::decode(&[0; 32]), None);
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_record_reads_as_nothing() {
+        let bytes = record(&[session(1, "abc", 5)]).encode();
+        for length in 0..bytes.len() {
+            assert_eq!(CallerRecord::decode(&bytes[..length]), None, "{length}");
+        }
+        let longer = [bytes.as_slice(), b"\0"].concat();
+        assert_eq!(CallerRecord::decode(&longer), None);
+    }
+
+    #[test]
+    fn no_changed_byte_makes_it_another_session_of_this_caller_and_endpoint_with_an_odd_id() {
+        let record = record(&[session(1, "abc", 5)]);
+        let bytes = record.encode();
+        for index in 0..bytes.len() {
+            for flip in 1..=u8::MAX {
+                let mut changed = bytes.clone();
+                changed[index] ^= flip;
+                for session in CallerRecord::decode(&changed)
+                    .into_iter()
+                    .flat_map(|r| r.sessions)
+                {
+                    assert!(SessionId::parse(session.id.as_bytes()).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_session_learned_last_is_the_latest_of_its_endpoint_only() {
+        let record = record(&[session(1, "a", 0), session(2, "b", 0), session(1, "c", 0)]);
+        let latest = |endpoint| record.latest(&digest(endpoint)).map(|s| s.id.as_bytes());
+        assert_eq!(latest(1), Some(b"c".as_slice()));
+        assert_eq!(latest(2), Some(b"b".as_slice()));
+        assert_eq!(latest(3), None);
+    }
+
+    #[test]
+    fn an_id_learned_again_is_remembered_once() {
+        let record = record(&[session(1, "a", 0), session(1, "b", 0), session(1, "a", 9)]);
+        assert_eq!(ids(&record), ["b", "a"]);
+        assert_eq!(record.latest(&digest(1)).unwrap().used, Millis(9));
+    }
+
+    #[test]
+    fn forgetting_an_id_leaves_newer_sessions_and_other_endpoints_alone() {
+        let mut record = record(&[session(1, "a", 0), session(2, "a", 0), session(1, "b", 0)]);
+        record.forget(&digest(1), &SessionId::parse(b"a").unwrap());
+        assert_eq!(ids(&record), ["a", "b"]);
+        assert!(record.latest(&digest(1)).is_some() && record.latest(&digest(2)).is_some());
+    }
+
+    #[test]
+    fn idle_and_old_sessions_expire_to_the_millisecond() {
+        let (idle, age) = (Duration::from_millis(10), Duration::from_millis(100));
+        let left = |opened, used, now| {
+            let mut one = session(1, "a", used);
+            one.opened = Millis(opened);
+            let mut record = record(&[one]);
+            record.expire(Millis(now), idle, age);
+            record.sessions.len()
+        };
+        assert_eq!(left(0, 50, 59), 1);
+        assert_eq!(left(0, 50, 60), 0);
+        assert_eq!(left(0, 95, 99), 1);
+        assert_eq!(left(0, 95, 100), 0);
+        assert_eq!(
+            left(500, 500, 100),
+            1,
+            "a clock that was set back expires nothing"
+        );
+    }
+
+    #[test]
+    fn at_the_bound_the_least_recently_used_go_and_never_the_newest() {
+        let mut full = record(&[session(1, "a", 7), session(1, "b", 3), session(1, "c", 1)]);
+        assert_eq!(full.shrink(3, usize::MAX), 0);
+        assert_eq!(full.shrink(2, usize::MAX), 1);
+        assert_eq!(ids(&full), ["a", "c"]);
+        assert_eq!(full.shrink(1, 1), 1);
+        assert_eq!(ids(&full), ["c"]);
+
+        let long = "x".repeat(SessionId::MAX_BYTES);
+        let mut long = record(&[session(1, "a", 7), session(1, &long, 0)]);
+        let bytes = long.encoded_len();
+        assert_eq!(long.shrink(64, bytes), 0);
+        assert_eq!(long.shrink(64, bytes - 1), 1);
+        assert_eq!(long.sessions.len(), 1);
+    }
+}

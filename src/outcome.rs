@@ -1,0 +1,101 @@
+//! What became of a request, as its counter and its access log name it.
+
+/// The outcome of one request on a path of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer to this `initialize` opened a session, which is remembered.
+    Learned,
+    /// The request got its session's id.
+    Repaired,
+    /// In observe mode: it would have got its session's id.
+    WouldRepair,
+    /// It had an id of its own.
+    PassedOwnId,
+    /// It had no id, and no session of its caller is known here.
+    PassedNoSession,
+    /// It is of the era without sessions.
+    PassedSessionless,
+    /// An `initialize` whose answer opened no session.
+    PassedInitialize,
+    /// It had no id and might have been an `initialize`, and headers are not held.
+    PassedUnknownMethod,
+    /// A GET that asks for no event stream.
+    PassedProbe,
+    /// Nothing tells its caller from others.
+    PassedNoCaller,
+    /// It matched no route, or one without a cluster.
+    PassedNoCluster,
+    /// Its headers waited as long as they may, and no method came.
+    PassedTimeout,
+    /// Its headers waited for as much body as they may, and no method came.
+    PassedTooLarge,
+    /// The host refused a call that was needed.
+    HostError,
+    /// A DELETE that ended its session.
+    Ended,
+    /// The server no longer knows the session that the request belonged to.
+    Lost,
+}
+
+impl Outcome {
+    /// All outcomes, in the order in which [`Self::index`] counts.
+    pub const ALL: [Self; 16] = [
+        Self::Learned,
+        Self::Repaired,
+        Self::WouldRepair,
+        Self::PassedOwnId,
+        Self::PassedNoSession,
+        Self::PassedSessionless,
+        Self::PassedInitialize,
+        Self::PassedUnknownMethod,
+        Self::PassedProbe,
+        Self::PassedNoCaller,
+        Self::PassedNoCluster,
+        Self::PassedTimeout,
+        Self::PassedTooLarge,
+        Self::HostError,
+        Self::Ended,
+        Self::Lost,
+    ];
+
+    /// Its place in [`Self::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its name: of the counter `mcp_session.<name>`, and in the access log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Repaired => "repaired",
+            Self::WouldRepair => "would_repair",
+            Self::PassedOwnId => "passed_own_id",
+            Self::PassedNoSession => "passed_no_session",
+            Self::PassedSessionless => "passed_sessionless",
+            Self::PassedInitialize => "passed_initialize",
+            Self::PassedUnknownMethod => "passed_unknown_method",
+            Self::PassedProbe => "passed_probe",
+            Self::PassedNoCaller => "passed_no_caller",
+            Self::PassedNoCluster => "passed_no_cluster",
+            Self::PassedTimeout => "passed_timeout",
+            Self::PassedTooLarge => "passed_too_large",
+            Self::HostError => "host_error",
+            Self::Ended => "ended",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_stands_at_its_index() {
+        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), index, "{}", outcome.name());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a repair changes in a request's headers.
+
+use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
+use crate::memory::Session;
+
+/// One change of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// All lines with this name go.
+    Remove(&'static str),
+    /// One line with this name and value takes the place of any other: TypeScript servers break on a second one.
+    Set(&'static str, Vec<u8>),
+}
+
+/// The changes that put a request into a session.
+#[must_use]
+pub fn edits(session: &Session, headers: &Headers) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let mut set = |name, value: &[u8]| {
+        // Envoy sets the first of several lines only.
+        if headers.all(name).count() > 1 {
+            edits.push(Edit::Remove(name));
+        }
+        edits.push(Edit::Set(name, value.to_vec()));
+    };
+    set(SESSION_ID, session.id.as_bytes());
+    if let (None, Some(version)) = (headers.get(PROTOCOL_VERSION), &session.version) {
+        set(PROTOCOL_VERSION, version.as_bytes());
+    }
+    // Servers answer 406 to a POST that accepts anything rather than both.
+    let accepts_anything = matches!(
+        headers.get(ACCEPT).map(<[u8]>::trim_ascii),
+        None | Some(b"*/*")
+    );
+    if accepts_anything && headers.get(":method") == Some(b"POST") {
+        set(ACCEPT, ACCEPT_JSON_OR_EVENTS.as_bytes());
+    }
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::session::{ProtocolVersion, SessionId};
+    use crate::time::Millis;
+
+    fn edits_of(version: Option<&str>, headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        let session = Session {
+            endpoint: Digest::from_bytes([0; 32]),
+            id: SessionId::parse(b"s1").unwrap(),
+            version: version.and_then(|v| ProtocolVersion::parse(v.as_bytes())),
+            opened: Millis(0),
+            used: Millis(0),
+            latest: true,
+        };
+        let lines = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        edits(&session, &Headers::new(lines.collect()))
+            .into_iter()
+            .map(|edit| match edit {
+                Edit::Remove(name) => (name.to_owned(), "-".to_owned()),
+                Edit::Set(name, value) => (name.to_owned(), String::from_utf8(value).unwrap()),
+            })
+            .collect()
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_post_gets_what_it_lacks() {
+        let all = edits_of(
+            Some("2025-06-18"),
+            &[(":method", "POST"), ("accept", " */* ")],
+        );
+        let expected = [
+            pair("mcp-session-id", "s1"),
+            pair("mcp-protocol-version", "2025-06-18"),
+            pair("accept", "application/json, text/event-stream"),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_a_client_said_stays() {
+        let post = [
+            (":method", "POST"),
+            ("accept", "application/json"),
+            ("mcp-protocol-version", "2025-03-26"),
+        ];
+        assert_eq!(
+            edits_of(Some("2025-06-18"), &post),
+            [pair("mcp-session-id", "s1")]
+        );
+        let get = [(":method", "GET"), ("accept", "*/*")];
+        assert_eq!(edits_of(None, &get), [pair("mcp-session-id", "s1")]);
+    }
+
+    #[test]
+    fn several_empty_lines_become_one() {
+        let lines = [
+            (":method", "DELETE"),
+            ("mcp-session-id", ""),
+            ("mcp-session-id", ""),
+        ];
+        let expected = [pair("mcp-session-id", "-"), pair("mcp-session-id", "s1")];
+        assert_eq!(edits_of(None, &lines), expected);
+    }
+}

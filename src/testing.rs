@@ -1,0 +1,116 @@
+//! A platform in memory, for tests: a store with the host's semantics, a clock and attributes that tests set.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use mcp_session_filter::platform::{Platform, PlatformError, Store, Stored, Written};
+use mcp_session_filter::time::Millis;
+
+/// See the module. Cheap to share by reference between "workers".
+#[derive(Default)]
+pub struct FakePlatform {
+    data: RefCell<BTreeMap<String, Stored>>,
+    attributes: RefCell<BTreeMap<String, Vec<u8>>>,
+    now: Cell<u64>,
+    nonce: Cell<u64>,
+    last_token: Cell<u32>,
+    /// Calls of the store until one fails.
+    fails_in: Cell<Option<u32>>,
+    /// What another worker does before the next write.
+    before_write: RefCell<Option<Box<dyn FnOnce(&FakePlatform)>>>,
+}
+
+#[allow(dead_code, reason = "each test uses some of it")]
+impl FakePlatform {
+    /// Sets an attribute, its path joined by dots.
+    pub fn set_attribute(&self, path: &str, value: &str) {
+        self.attributes
+            .borrow_mut()
+            .insert(path.to_owned(), value.as_bytes().to_vec());
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, millis: u64) {
+        self.now.set(self.now.get() + millis);
+    }
+
+    /// Has the store's next call but `calls` fail.
+    pub fn fail_in(&self, calls: u32) {
+        self.fails_in.set(Some(calls));
+    }
+
+    /// Whether a failure that was asked for is still to come.
+    pub fn is_failure_pending(&self) -> bool {
+        self.fails_in.get().is_some()
+    }
+
+    /// Has somebody else act just before the next write.
+    pub fn before_next_write(&self, act: impl FnOnce(&FakePlatform) + 'static) {
+        *self.before_write.borrow_mut() = Some(Box::new(act));
+    }
+
+    /// All keys with their values.
+    pub fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let data = self.data.borrow();
+        data.iter()
+            .map(|(key, stored)| (key.clone(), stored.value.clone()))
+            .collect()
+    }
+
+    fn may_fail(&self, call: &'static str) -> Result<(), PlatformError> {
+        match self.fails_in.get() {
+            None => Ok(()),
+            Some(0) => {
+                self.fails_in.set(None);
+                Err(PlatformError { call, status: 10 })
+            }
+            Some(calls) => {
+                self.fails_in.set(Some(calls - 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Store for FakePlatform {
+    fn read(&self, key: &str) -> Result<Option<Stored>, PlatformError> {
+        self.may_fail("read")?;
+        Ok(self.data.borrow().get(key).cloned())
+    }
+
+    fn write(&self, key: &str, value: &[u8], token: Option<u32>) -> Result<Written, PlatformError> {
+        let act = self.before_write.borrow_mut().take();
+        if let Some(act) = act {
+            act(self);
+        }
+        self.may_fail("write")?;
+        let mut data = self.data.borrow_mut();
+        let there = data.get(key).map(|stored| stored.token);
+        if token.is_some() && there.is_some() && token != there {
+            return Ok(Written::Overtaken);
+        }
+        self.last_token.set(self.last_token.get() + 1);
+        let stored = Stored {
+            value: value.to_vec(),
+            token: self.last_token.get(),
+        };
+        data.insert(key.to_owned(), stored);
+        Ok(Written::Done)
+    }
+}
+
+impl Platform for FakePlatform {
+    fn now(&self) -> Millis {
+        Millis(self.now.get())
+    }
+
+    fn nonce(&self) -> u64 {
+        self.nonce.set(self.nonce.get() + 1);
+        self.nonce.get()
+    }
+
+    fn attribute(&self, path: &[&str]) -> Option<Vec<u8>> {
+        let attribute = self.attributes.borrow().get(&path.join(".")).cloned();
+        attribute.filter(|value| !value.is_empty())
+    }
+}
