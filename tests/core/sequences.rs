@@ -1,0 +1,133 @@
+//! Every sequence of up to five events between two callers and a server, against a model that is obvious and slow.
+//!
+//! The model knows what a caller's latest session is and which sessions a server still has. Whatever the order of
+//! events: a request without an id goes up with its own caller's latest session or with none.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::driver::Envoy;
+use crate::scenario::{Answer, Exchange, Request};
+
+const LENGTH: u32 = 5;
+const CALLERS: usize = 2;
+
+/// What may happen next, to one of the callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// An initialize that opens a session.
+    Open,
+    /// An initialize that the server refuses.
+    FailToOpen,
+    /// A call without an id.
+    Call,
+    /// A DELETE without an id.
+    Delete,
+    /// The server forgets all sessions of the caller.
+    Restart,
+}
+
+const EVENTS: [Event; 5] = [Event::Open, Event::FailToOpen, Event::Call, Event::Delete, Event::Restart];
+
+/// What should be true.
+#[derive(Default)]
+struct Model {
+    opened: usize,
+    /// By caller: what it opened last, until it ended or was found lost.
+    latest: [Option<String>; CALLERS],
+    /// What the server knows, with its caller.
+    living: BTreeSet<(usize, String)>,
+}
+
+#[test]
+fn no_short_sequence_of_events_puts_a_request_into_a_wrong_session() {
+    let choices = EVENTS.len() * CALLERS;
+    let sequences = choices.pow(LENGTH);
+    for hold in [true, false] {
+        for mut number in 0..sequences {
+            let mut sequence = Vec::new();
+            for _ in 0..LENGTH {
+                let choice = number % choices;
+                number /= choices;
+                sequence.push((EVENTS[choice / CALLERS], choice % CALLERS));
+            }
+            play(hold, &sequence);
+        }
+    }
+    println!("{} sequences of {LENGTH} events", 2 * sequences);
+}
+
+fn play(hold: bool, sequence: &[(Event, usize)]) {
+    let config = json!({"hold_request_headers": hold, "memory": {"slots": 8}});
+    let mut envoy = Envoy::new(config.to_string().as_bytes());
+    let mut model = Model::default();
+    for (event, caller) in sequence {
+        model.step(&mut envoy, *event, *caller, &format!("{hold} {sequence:?}"));
+    }
+}
+
+impl Model {
+    fn step(&mut self, envoy: &mut Envoy, event: Event, caller: usize, at: &str) {
+        let expected = self.latest[caller].clone();
+        let is_living = expected.clone().is_some_and(|id| self.living.contains(&(caller, id)));
+        let (method, status, opened) = match event {
+            Event::Restart => {
+                self.living.retain(|(other, _)| *other != caller);
+                return;
+            }
+            Event::Open => {
+                self.opened += 1;
+                let id = format!("s{}", self.opened);
+                self.living.insert((caller, id.clone()));
+                self.latest[caller] = Some(id.clone());
+                ("initialize", 200, Some(id))
+            }
+            Event::FailToOpen => ("initialize", 500, Some("dead".to_owned())),
+            Event::Call | Event::Delete if expected.is_none() => (call(event), 400, None),
+            Event::Call | Event::Delete => (call(event), if is_living { 200 } else { 404 }, None),
+        };
+        let pings = if event == Event::Call && expected.is_some() && !is_living { 2 } else { 0 };
+        let seen = envoy.exchange(&exchange(method, caller, status, opened, pings));
+        let sent: Vec<&[u8]> = seen.upstream.all("mcp-session-id").collect();
+        let initializes = method == "initialize";
+        match expected {
+            Some(id) if !initializes => assert_eq!(sent, [id.as_bytes()], "{at}"),
+            _ => assert!(sent.is_empty(), "{at}: {event:?} went up with {sent:?}"),
+        }
+        assert_eq!(seen.pings, pings, "{at}: pings after {event:?}");
+        if event == Event::Delete || pings > 0 {
+            self.latest[caller] = None;
+        }
+    }
+}
+
+fn call(event: Event) -> &'static str {
+    if event == Event::Delete { "DELETE" } else { "tools/list" }
+}
+
+fn exchange(method: &str, caller: usize, status: u16, opened: Option<String>, pings: usize) -> Exchange {
+    let line = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+    let is_post = method != "DELETE";
+    let mut headers = vec![line("authorization", &format!("Bearer {caller}"))];
+    if method == "tools/list" {
+        headers.push(line("mcp-protocol-version", "2025-06-18"));
+    }
+    let answer = |status, headers| Answer { status, headers, body: None };
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string().into_bytes();
+    Exchange {
+        request: Request {
+            method: if is_post { "POST" } else { "DELETE" }.to_owned(),
+            path: "/mcp".to_owned(),
+            authority: "mcp.test".to_owned(),
+            from: [127, 0, 0, 1].into(),
+            headers,
+            body: is_post.then_some(body),
+            cut: None,
+        },
+        upstream: Vec::new(),
+        answer: answer(status, opened.iter().map(|id| line("mcp-session-id", id)).collect()),
+        pings: vec![answer(404, Vec::new()); pings],
+        outcome: None,
+    }
+}
