@@ -16,9 +16,9 @@ mod settle;
 
 use crate::config::Config;
 use crate::digest::{Digest, DigestKey, Salt};
-use crate::headers::Headers;
+use crate::headers::{Headers, PROTOCOL_VERSION};
 use crate::initialize_result::VersionReader;
-use crate::memory::{Change, Memory, Session};
+use crate::memory::{CallerRecord, Change, Memory, Rewritten, Session};
 use crate::outcome::Outcome;
 use crate::ping::Ping;
 use crate::platform::{Platform, PlatformError};
@@ -97,7 +97,7 @@ pub enum Exchange {
     Held(Held),
     /// The request went up.
     Sent(Sent),
-    /// The answer opened a session; its body is read as it streams.
+    /// The answer opened a session; its body is read as it streams, and at its end where the route led.
     Learned(Learned),
     /// The answer waits for a ping.
     Asking(Asking),
@@ -108,6 +108,8 @@ struct Request {
     caller: Digest,
     endpoint: Digest,
     cluster: String,
+    path: Vec<u8>,
+    authority: Vec<u8>,
     is_delete: bool,
     has_own_id: bool,
 }
@@ -134,7 +136,8 @@ pub struct Sent {
 pub struct Learned {
     request: Request,
     id: SessionId,
-    reader: VersionReader,
+    /// Until the version is found, or can't be.
+    reader: Option<VersionReader>,
 }
 
 /// See [`Exchange::Asking`].
@@ -149,6 +152,8 @@ struct InSession {
     id: SessionId,
     /// The protocol version that the request, or the last ping, carried.
     version: Option<Vec<u8>>,
+    /// Where a route sends it.
+    rewritten: Option<Rewritten>,
     /// The client's headers, for a ping.
     headers: Headers,
 }
@@ -223,7 +228,7 @@ impl Exchange {
     /// Whether the answer's body says anything to this exchange.
     #[must_use]
     pub fn reads_answer(&self) -> bool {
-        matches!(self, Self::Learned(_))
+        matches!(self, Self::Learned(learned) if learned.reader.is_some())
     }
 
     /// Whether a ping is under way.
@@ -256,15 +261,16 @@ impl Exchange {
         }
     }
 
-    /// The exchange is over, maybe before its time: what is left to be counted.
+    /// The exchange is over, maybe before its time: what is left to be remembered and counted.
     #[must_use]
-    pub fn over(self) -> Vec<Signal> {
+    pub fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         let (outcome, session) = match self {
             Self::Held(held) => (Outcome::PassedTimeout, Some(held.session.id)),
             Self::Sent(sent) if sent.body.is_initialize() => (Outcome::PassedInitialize, None),
             Self::Sent(sent) => (sent.outcome, sent.session.map(|session| session.id)),
             Self::Asking(asking) => (asking.outcome, Some(asking.session.id)),
-            Self::Passing | Self::Learned(_) => return Vec::new(),
+            Self::Learned(learned) => return learned.over(plugin, platform),
+            Self::Passing => return Vec::new(),
         };
         vec![Signal::Outcome(outcome, session)]
     }
@@ -310,13 +316,26 @@ impl Held {
 }
 
 impl InSession {
-    fn repaired(session: &Session, headers: Headers) -> Self {
-        let own = headers.get(crate::headers::PROTOCOL_VERSION);
-        let negotiated = session.version.as_ref().map(|version| version.as_bytes());
+    /// A request that carries the id itself.
+    fn own(session: &Session, headers: Headers) -> Self {
         Self {
             id: session.id.clone(),
-            version: own.or(negotiated).map(<[u8]>::to_vec),
+            version: headers.get(PROTOCOL_VERSION).map(<[u8]>::to_vec),
+            rewritten: session.rewritten.clone(),
             headers,
+        }
+    }
+
+    /// A request that was given id and version.
+    fn repaired(session: &Session, headers: Headers) -> Self {
+        let negotiated = session
+            .version
+            .as_ref()
+            .map(|version| version.as_bytes().to_vec());
+        let own = Self::own(session, headers);
+        Self {
+            version: own.version.or(negotiated),
+            ..own
         }
     }
 }
@@ -327,7 +346,7 @@ impl Plugin {
         &self,
         platform: &impl Platform,
         request: &Request,
-        change: impl Fn(&mut crate::memory::CallerRecord),
+        change: impl Fn(&mut CallerRecord),
     ) -> Vec<Signal> {
         let done = self
             .memory

@@ -319,7 +319,11 @@ impl HttpContext for Http {
             false => Vec::new(),
             true => match host::buffer(Buffer::AnswerBody, 0, size) {
                 Ok(bytes) => bytes,
-                Err(error) => return self.failed(error),
+                Err(error) => {
+                    // The session is learned; its version stays unknown.
+                    self.note(&[Signal::Failed(error)]);
+                    Vec::new()
+                }
             },
         };
         self.answer(|exchange, plugin| exchange.answer_body(plugin, &Host, &bytes, size))
@@ -330,8 +334,10 @@ impl HttpContext for Http {
     }
 
     fn on_log(&mut self) {
-        let signals = mem::take(&mut self.exchange).over();
-        self.note(&signals);
+        if let Some(plugin) = &self.plugin {
+            let signals = mem::take(&mut self.exchange).over(plugin, &Host);
+            self.note(&signals);
+        }
     }
 }
 

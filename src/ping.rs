@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::config::SubrequestConfig;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
+use crate::memory::Rewritten;
 use crate::session::SessionId;
 
 /// A request of the filter's own.
@@ -18,6 +19,20 @@ pub struct Ping {
     pub body: Vec<u8>,
     /// How long the answer may take.
     pub timeout: Duration,
+}
+
+/// Which session is asked for, and how.
+pub struct Question<'a> {
+    /// The upstream cluster.
+    pub cluster: &'a str,
+    /// The session.
+    pub session: &'a SessionId,
+    /// The protocol version to name.
+    pub version: Option<&'a [u8]>,
+    /// Where the server sees its requests, if a route rewrites: a request of the filter's own skips the route.
+    pub rewritten: Option<&'a Rewritten>,
+    /// The headers of the client's request.
+    pub like: &'a Headers,
 }
 
 /// What an answer says of the session.
@@ -66,24 +81,27 @@ const NOT_COPIED: [&str; 18] = [
 ];
 
 impl Ping {
-    /// A ping in a session, like a request that had these headers. `nonce` keeps its JSON-RPC id apart from others.
+    /// A ping in a session, in a cluster, where and with what headers the question says. `nonce` keeps its JSON-RPC id
+    /// apart from others.
     #[must_use]
-    pub fn new(
-        like: &Headers,
-        cluster: &str,
-        session: &SessionId,
-        version: Option<&[u8]>,
-        config: &SubrequestConfig,
-        nonce: u64,
-    ) -> Self {
+    pub fn new(question: &Question<'_>, config: &SubrequestConfig, nonce: u64) -> Self {
+        let Question {
+            cluster,
+            session,
+            version,
+            rewritten,
+            like,
+        } = question;
         let text = |bytes: &[u8]| core::str::from_utf8(bytes).ok().map(str::to_owned);
-        let of = |name| like.get(name).and_then(text).unwrap_or_default();
-        let path = config.path.clone().unwrap_or_else(|| of(":path"));
-        let authority = config.authority.clone().unwrap_or_else(|| of(":authority"));
+        let of = |name| like.get(name).and_then(text);
+        let path = config.path.clone();
+        let path = path.or_else(|| rewritten.and_then(|to| text(to.path())));
+        let authority = config.authority.clone();
+        let authority = authority.or_else(|| rewritten.and_then(|to| text(to.authority())));
         let own = [
             (":method", Some("POST".to_owned())),
-            (":path", Some(path)),
-            (":authority", Some(authority)),
+            (":path", path.or_else(|| of(":path"))),
+            (":authority", authority.or_else(|| of(":authority"))),
             ("content-type", Some("application/json".to_owned())),
             (ACCEPT, Some(ACCEPT_JSON_OR_EVENTS.to_owned())),
             (SESSION_ID, text(session.as_bytes())),
@@ -98,7 +116,7 @@ impl Ping {
             (!NOT_COPIED.contains(&name.as_str())).then_some((name, text(value)?))
         });
         Self {
-            cluster: cluster.to_owned(),
+            cluster: (*cluster).to_owned(),
             headers: own.chain(copied).collect(),
             body: format!(
                 r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
@@ -106,5 +124,87 @@ impl Ping {
             .into_bytes(),
             timeout: config.timeout,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn ping(config: &str, rewritten: Option<&Rewritten>, headers: &[(&str, &[u8])]) -> Ping {
+        let lines = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+        let question = Question {
+            cluster: "server",
+            session: &SessionId::parse(b"s1").unwrap(),
+            version: Some(b"2025-06-18"),
+            rewritten,
+            like: &Headers::new(lines.collect()),
+        };
+        let config = Config::parse(config.as_bytes()).unwrap();
+        Ping::new(&question, &config.subrequest, 0xab)
+    }
+
+    fn of<'a>(ping: &'a Ping, name: &str) -> Vec<&'a str> {
+        let lines = ping.headers.iter().filter(|(other, _)| other == name);
+        lines.map(|(_, value)| value.as_str()).collect()
+    }
+
+    #[test]
+    fn a_ping_goes_where_the_request_went_with_what_the_client_showed() {
+        let ping = ping(
+            "",
+            None,
+            &[
+                (":method", b"DELETE"),
+                (":path", b"/mcp?a=b"),
+                (":authority", b"mcp.test"),
+                (":scheme", b"http"),
+                ("authorization", b"Bearer a"),
+                ("content-length", b"5"),
+                ("transfer-encoding", b"chunked"),
+                ("mcp-session-id", b"other"),
+                ("accept", b"*/*"),
+                ("x-odd", b"\xff"),
+            ],
+        );
+        let expected = [
+            (":method", vec!["POST"]),
+            (":path", vec!["/mcp?a=b"]),
+            (":authority", vec!["mcp.test"]),
+            (":scheme", vec!["http"]),
+            ("authorization", vec!["Bearer a"]),
+            ("content-length", vec![]),
+            ("transfer-encoding", vec![]),
+            ("mcp-session-id", vec!["s1"]),
+            ("mcp-protocol-version", vec!["2025-06-18"]),
+            ("accept", vec!["application/json, text/event-stream"]),
+            ("x-odd", vec![]),
+        ];
+        for (name, lines) in expected {
+            assert_eq!(of(&ping, name), lines, "{name}");
+        }
+        let body: serde_json::Value = serde_json::from_slice(&ping.body).unwrap();
+        assert_eq!(body["method"], "ping");
+        assert_eq!(body["id"], "mcp-session-filter-00000000000000ab");
+    }
+
+    #[test]
+    fn what_is_configured_goes_before_what_was_learned_and_that_before_the_request() {
+        let request = [(":path", b"/mcp".as_slice()), (":authority", b"a.test")];
+        let learned = Rewritten::parse(b"/learned", b"learned.test");
+        let config = r#"{"subrequest": {"path": "/set", "authority": "set.test"}}"#;
+        let target = |ping: &Ping| format!("{}{}", of(ping, ":authority")[0], of(ping, ":path")[0]);
+        assert_eq!(target(&ping("", None, &request)), "a.test/mcp");
+        assert_eq!(
+            target(&ping("", learned.as_ref(), &request)),
+            "learned.test/learned"
+        );
+        assert_eq!(
+            target(&ping(config, learned.as_ref(), &request)),
+            "set.test/set"
+        );
     }
 }

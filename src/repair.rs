@@ -50,6 +50,7 @@ mod tests {
             endpoint: Digest::from_bytes([0; 32]),
             id: SessionId::parse(b"s1").unwrap(),
             version: version.and_then(|v| ProtocolVersion::parse(v.as_bytes())),
+            rewritten: None,
             opened: Millis(0),
             used: Millis(0),
             latest: true,

@@ -1,5 +1,7 @@
 //! The first decision: what a request's headers say about what may become of it.
 
+use core::mem;
+
 use super::{Body, Exchange, Held, InSession, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
 use crate::config::{Mode, without_query};
@@ -99,14 +101,16 @@ impl Request {
             .ok_or(Outcome::PassedNoCluster)?;
         let caller = caller::identify(&plugin.config.caller, headers, platform, &plugin.key)
             .ok_or(Outcome::PassedNoCaller)?;
-        let path = without_query(headers.get(":path").unwrap_or_default());
+        let path = headers.get(":path").unwrap_or_default();
         let authority = headers.get(":authority").unwrap_or_default();
-        let authority = authority.to_ascii_lowercase();
-        let endpoint = [cluster.as_bytes(), path, &authority];
+        let host = authority.to_ascii_lowercase();
+        let endpoint = [cluster.as_bytes(), without_query(path), &host];
         Ok(Self {
             caller,
             endpoint: plugin.key.digest("endpoint", endpoint),
             cluster,
+            path: path.to_vec(),
+            authority: authority.to_vec(),
             is_delete: method == Method::Delete,
             has_own_id: headers.get(headers::SESSION_ID).is_some(),
         })
@@ -125,7 +129,7 @@ struct Arrival<'a, P> {
 }
 
 impl<P: Platform> Arrival<'_, P> {
-    fn join(self, record: Option<CallerRecord>) -> Begun {
+    fn join(mut self, record: Option<CallerRecord>) -> Begun {
         let own_id = self.headers.get(headers::SESSION_ID).map(SessionId::parse);
         match own_id {
             Some(own_id) => {
@@ -133,14 +137,8 @@ impl<P: Platform> Arrival<'_, P> {
                     .zip(record.as_ref())
                     .and_then(|(id, record)| record.session(&self.request.endpoint, &id));
                 let signals = session.map_or_else(Vec::new, |session| self.refresh(session));
-                let session = session.map(|session| InSession {
-                    id: session.id.clone(),
-                    version: self
-                        .headers
-                        .get(headers::PROTOCOL_VERSION)
-                        .map(<[u8]>::to_vec),
-                    headers: self.headers.clone(),
-                });
+                let headers = mem::take(&mut self.headers);
+                let session = session.map(|session| InSession::own(session, headers));
                 self.send(session, Outcome::PassedOwnId, signals)
             }
             None => match record
@@ -154,7 +152,7 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     /// The request has no id, its caller has a session.
-    fn join_latest(self, session: &Session) -> Begun {
+    fn join_latest(mut self, session: &Session) -> Begun {
         let may_be_initialize = self.method == Method::Post && !self.ended;
         let holds = self.plugin.config.hold_request_headers;
         let is_observing = self.plugin.config.mode == Mode::Observe;
@@ -188,7 +186,7 @@ impl<P: Platform> Arrival<'_, P> {
             );
         }
         let edits = repair::edits(session, &self.headers);
-        let in_session = InSession::repaired(session, self.headers.clone());
+        let in_session = InSession::repaired(session, mem::take(&mut self.headers));
         let (exchange, step) = self.send(Some(in_session), Outcome::Repaired, signals);
         (
             exchange,

@@ -6,9 +6,9 @@ use super::{
 use crate::config::Mode;
 use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
-use crate::memory::Session;
+use crate::memory::{Rewritten, Session};
 use crate::outcome::Outcome;
-use crate::ping::{Ping, Verdict};
+use crate::ping::{Ping, Question, Verdict};
 use crate::platform::Platform;
 use crate::session::SessionId;
 
@@ -122,39 +122,78 @@ impl Sent {
                 endpoint,
                 id: id.clone(),
                 version: None,
+                rewritten: None,
                 opened: now,
                 used: now,
                 latest: true,
             });
         });
         let signals = with(signals, Outcome::Learned, Some(id.clone()));
-        let reader =
-            VersionReader::new(headers.get("content-type"), headers.get("content-encoding"));
-        let exchange = match reader {
-            None => Exchange::Passing,
-            Some(reader) => Exchange::Learned(Learned {
-                request: self.request,
-                id,
-                reader,
-            }),
+        let (media_type, encoding) = (headers.get("content-type"), headers.get("content-encoding"));
+        let learned = Learned {
+            request: self.request,
+            id,
+            reader: VersionReader::new(media_type, encoding),
         };
-        (exchange, Step::new(AnswerAction::Continue, signals))
+        (
+            Exchange::Learned(learned),
+            Step::new(AnswerAction::Continue, signals),
+        )
     }
 }
 
 impl Learned {
     fn read(mut self, plugin: &Plugin, platform: &impl Platform, bytes: &[u8]) -> Settled {
-        match self.reader.read(bytes) {
-            Reading::More => (Exchange::Learned(self), AnswerAction::Continue.into()),
-            Reading::GaveUp => finished(Vec::new()),
-            Reading::Found(version) => {
-                finished(plugin.remember(platform, &self.request, |record| {
-                    if let Some(session) = record.session_mut(&self.request.endpoint, &self.id) {
-                        session.version = Some(version.clone());
-                    }
-                }))
+        let reading = self.reader.as_mut().map(|reader| reader.read(bytes));
+        let signals = match reading {
+            None | Some(Reading::More) => Vec::new(),
+            Some(Reading::GaveUp) => {
+                self.reader = None;
+                Vec::new()
             }
+            Some(Reading::Found(version)) => {
+                self.reader = None;
+                self.complete(plugin, platform, |session| {
+                    session.version = Some(version.clone());
+                })
+            }
+        };
+        (
+            Exchange::Learned(self),
+            Step::new(AnswerAction::Continue, signals),
+        )
+    }
+
+    /// Only now can be read where the route led (Envoy shows it to access logs).
+    pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        let seen = |name, sent: &[u8]| {
+            platform
+                .attribute(&["request", name])
+                .unwrap_or_else(|| sent.to_vec())
+        };
+        let path = seen("path", &self.request.path);
+        let authority = seen("host", &self.request.authority);
+        if path == self.request.path && authority == self.request.authority {
+            return Vec::new();
         }
+        let rewritten = Rewritten::parse(&path, &authority);
+        self.complete(plugin, platform, |session| {
+            session.rewritten.clone_from(&rewritten);
+        })
+    }
+
+    /// Adds to what is remembered of the session.
+    fn complete(
+        &self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        change: impl Fn(&mut Session),
+    ) -> Vec<Signal> {
+        plugin.remember(platform, &self.request, |record| {
+            if let Some(session) = record.session_mut(&self.request.endpoint, &self.id) {
+                change(session);
+            }
+        })
     }
 }
 
@@ -186,14 +225,14 @@ impl Asking {
 
 impl InSession {
     fn ping(&self, plugin: &Plugin, platform: &impl Platform, cluster: &str) -> Ping {
-        Ping::new(
-            &self.headers,
+        let question = Question {
             cluster,
-            &self.id,
-            self.version.as_deref(),
-            &plugin.config.subrequest,
-            platform.nonce(),
-        )
+            session: &self.id,
+            version: self.version.as_deref(),
+            rewritten: self.rewritten.as_ref(),
+            like: &self.headers,
+        };
+        Ping::new(&question, &plugin.config.subrequest, platform.nonce())
     }
 }
 

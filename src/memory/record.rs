@@ -8,6 +8,8 @@
 //!   used       8 bytes   milliseconds
 //!   latest     1 byte    0 or 1
 //!   version    1 byte    its length, then so many bytes; 0 = not known
+//!   path       2 bytes   its length, then so many bytes; 0 = not rewritten
+//!   authority  1 byte    its length, then so many bytes; 0 = not rewritten
 //!   id         2 bytes   its length, then so many bytes
 //! ```
 //! Numbers are little-endian. The codec's version is part of the keys' names ([`super::CODEC`]), so that records of
@@ -28,12 +30,54 @@ pub struct Session {
     pub id: SessionId,
     /// The protocol version agreed on, once it is known.
     pub version: Option<ProtocolVersion>,
+    /// Where the server sees its requests, if a route rewrites path or authority.
+    pub rewritten: Option<Rewritten>,
     /// When it was opened.
     pub opened: Millis,
     /// When it was last used, to an eighth of the idle timeout.
     pub used: Millis,
     /// Whether it is its caller's latest at its endpoint: requests without an id belong to it.
     pub latest: bool,
+}
+
+/// What a route made of a request's path and authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    path: Box<[u8]>,
+    authority: Box<[u8]>,
+}
+
+impl Rewritten {
+    /// The longest path that is remembered, in bytes.
+    pub const MAX_PATH_BYTES: usize = 1024;
+    /// The longest authority that is remembered, in bytes.
+    pub const MAX_AUTHORITY_BYTES: usize = 255;
+
+    /// Takes both, or nothing if either is empty, too long or has a byte outside of 0x21-0x7E.
+    #[must_use]
+    pub fn parse(path: &[u8], authority: &[u8]) -> Option<Self> {
+        let sound = |text: &[u8], most| {
+            (1..=most).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
+        };
+        let is_sound =
+            sound(path, Self::MAX_PATH_BYTES) && sound(authority, Self::MAX_AUTHORITY_BYTES);
+        is_sound.then(|| Self {
+            path: path.into(),
+            authority: authority.into(),
+        })
+    }
+
+    /// The path as the server sees it, with its query.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The authority as the server sees it.
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        &self.authority
+    }
 }
 
 /// One caller's sessions, in the order in which they were opened.
@@ -148,11 +192,14 @@ impl CallerRecord {
             bytes.extend_from_slice(&session.opened.0.to_le_bytes());
             bytes.extend_from_slice(&session.used.0.to_le_bytes());
             bytes.push(u8::from(session.latest));
-            // Both types are bounded far below what their length fields hold.
-            bytes.extend(u8::try_from(version.len()));
-            bytes.extend_from_slice(version);
-            bytes.extend(u16::try_from(id.len()).unwrap_or(0).to_le_bytes());
-            bytes.extend_from_slice(id);
+            let (path, authority) = session
+                .rewritten
+                .as_ref()
+                .map_or_else(Default::default, |r| (r.path(), r.authority()));
+            put_short(&mut bytes, version);
+            put_long(&mut bytes, path);
+            put_short(&mut bytes, authority);
+            put_long(&mut bytes, id);
         }
         bytes
     }
@@ -171,14 +218,29 @@ impl CallerRecord {
     fn encoded_len(&self) -> usize {
         let sessions = self.sessions.iter().map(|session| {
             let version = session.version.as_ref().map_or(0, |v| v.as_bytes().len());
-            SESSION_BYTES + version + session.id.as_bytes().len()
+            let rewritten = session.rewritten.as_ref();
+            let rewritten = rewritten.map_or(0, |r| r.path().len() + r.authority().len());
+            SESSION_BYTES + version + rewritten + session.id.as_bytes().len()
         });
         Digest::BYTES + sessions.sum::<usize>()
     }
 }
 
-/// What a session takes beside its version and id.
-const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2;
+/// What a session takes beside its texts.
+const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 2;
+
+// The types bound all texts far below what their length fields hold: the casts can't cut.
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the types")]
+fn put_short(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.push(text.len() as u8);
+    bytes.extend_from_slice(text);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the types")]
+fn put_long(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(text);
+}
 
 struct Input<'a>(&'a [u8]);
 
@@ -193,6 +255,16 @@ impl<'a> Input<'a> {
         self.bytes(N)?.try_into().ok()
     }
 
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let [length] = self.array()?;
+        self.bytes(length.into())
+    }
+
+    fn long(&mut self) -> Option<&'a [u8]> {
+        let length = u16::from_le_bytes(self.array()?);
+        self.bytes(length.into())
+    }
+
     fn session(&mut self) -> Option<Session> {
         let endpoint = Digest::from_bytes(self.array()?);
         let opened = Millis(u64::from_le_bytes(self.array()?));
@@ -202,16 +274,20 @@ impl<'a> Input<'a> {
             [1] => true,
             _ => return None,
         };
-        let version = match self.array()? {
-            [0] => None,
-            [length] => Some(ProtocolVersion::parse(self.bytes(length.into())?)?),
+        let version = match self.short()? {
+            b"" => None,
+            version => Some(ProtocolVersion::parse(version)?),
         };
-        let length = u16::from_le_bytes(self.array()?);
-        let id = SessionId::parse(self.bytes(length.into())?)?;
+        let rewritten = match (self.long()?, self.short()?) {
+            (b"", b"") => None,
+            (path, authority) => Some(Rewritten::parse(path, authority)?),
+        };
+        let id = SessionId::parse(self.long()?)?;
         Some(Session {
             endpoint,
             id,
             version,
+            rewritten,
             opened,
             used,
             latest,
@@ -232,6 +308,7 @@ mod tests {
             endpoint: digest(endpoint),
             id: SessionId::parse(id.as_bytes()).unwrap(),
             version: None,
+            rewritten: None,
             opened: Millis(0),
             used: Millis(used),
             latest: false,
@@ -253,6 +330,8 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let mut sessions = [session(1, "a", 5), session(2, &"x".repeat(4096), u64::MAX)];
         sessions[1].version = ProtocolVersion::parse(b"2025-11-25");
+        sessions[1].rewritten = Rewritten::parse(&[b'/'; 1024], &[b'a'; 255]);
+        assert!(sessions[1].rewritten.is_some());
         let record = record(&sessions);
         let bytes = record.encode();
         assert_eq!(bytes.len(), record.encoded_len());

@@ -27,6 +27,7 @@ fn session(id: &str, now: u64) -> Session {
         endpoint: ENDPOINT,
         id: SessionId::parse(id.as_bytes()).unwrap(),
         version: None,
+        rewritten: None,
         opened: Millis(now),
         used: Millis(now),
         latest: true,

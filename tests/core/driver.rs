@@ -119,7 +119,7 @@ impl Envoy {
         let body = exchange.answer.body.as_deref().unwrap_or_default();
         let (state, step) = state.answer_body(&self.plugin, &self.platform, body, body.len());
         seen.note(&step.signals);
-        seen.note(&state.over());
+        seen.note(&state.over(&self.plugin, &self.platform));
     }
 }
 
