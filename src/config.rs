@@ -192,7 +192,7 @@ fn read(root: &Fields) -> Result<Config, ConfigError> {
         caller: root.section("caller", |caller| read_caller(caller, default.caller))?,
         session: root.section("session", |session| read_session(session, default.session))?,
         memory: root.section("memory", |memory| read_memory(memory, default.memory))?,
-        subrequest: read_subrequest(root, default.subrequest)?,
+        subrequest: read_subrequest(root, default.subrequest.timeout)?,
     };
     refuse_what_does_not_exist_yet(root)?;
     Ok(config)
@@ -283,14 +283,11 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
     Ok(config)
 }
 
-fn read_subrequest(
-    root: &Fields,
-    default: SubrequestConfig,
-) -> Result<SubrequestConfig, ConfigError> {
+fn read_subrequest(root: &Fields, default: Duration) -> Result<SubrequestConfig, ConfigError> {
     let timeout = root.duration(
         "subrequest_timeout",
         Duration::from_millis(1)..=5 * MINUTE,
-        default.timeout,
+        default,
     )?;
     root.section("subrequest", |fields| {
         let authority = fields.text_or_null(

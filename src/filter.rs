@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::ping::Ping;
 use crate::platform::{Platform, PlatformError};
 use crate::repair::Edit;
+use crate::session::SessionId;
 use crate::time::Millis;
 
 /// How often a VM looks at what waits, and at the memory.
@@ -111,7 +112,7 @@ impl Shared {
                 // Only the log of this one request lacks it then.
                 let _ = host::set_property(OUTCOME_PROPERTY, outcome.name());
                 if log::log_enabled!(log::Level::Debug) {
-                    let session = session.as_ref().map(|id| id.fingerprint());
+                    let session = session.as_ref().map(SessionId::fingerprint);
                     let session = session.as_deref().unwrap_or("none");
                     log::debug!("{} (session {session})", outcome.name());
                 }
@@ -276,7 +277,11 @@ impl HttpContext for Http {
         let left = size.saturating_sub(self.scanned);
         let wanted = self.exchange.wanted_request_bytes().min(left);
         if wanted == 0 && !ended {
-            return Action::Continue;
+            return if self.exchange.is_held() {
+                Action::Pause
+            } else {
+                Action::Continue
+            };
         }
         let bytes = match wanted {
             0 => Vec::new(),
@@ -315,17 +320,14 @@ impl HttpContext for Http {
     }
 
     fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
-        let bytes = match self.exchange.reads_answer() {
-            false => Vec::new(),
-            true => match host::buffer(Buffer::AnswerBody, 0, size) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    // The session is learned; its version stays unknown.
-                    self.note(&[Signal::Failed(error)]);
-                    Vec::new()
-                }
-            },
-        };
+        let mut bytes = Vec::new();
+        if self.exchange.reads_answer() {
+            match host::buffer(Buffer::AnswerBody, 0, size) {
+                Ok(body) => bytes = body,
+                // The session is learned; its version stays unknown.
+                Err(error) => self.note(&[Signal::Failed(error)]),
+            }
+        }
         self.answer(|exchange, plugin| exchange.answer_body(plugin, &Host, &bytes, size))
     }
 
@@ -358,9 +360,7 @@ impl Context for Http {
     }
 
     fn on_done(&mut self) -> bool {
-        if let Some(shared) = &self.shared {
-            shared.holds.borrow_mut().end(self.id);
-        }
+        self.end_hold();
         true
     }
 }
@@ -381,9 +381,7 @@ impl Http {
             RequestAction::Continue => Vec::new(),
             RequestAction::Repair(edits) => edits,
         };
-        if let Some(shared) = &self.shared {
-            shared.holds.borrow_mut().end(self.id);
-        }
+        self.end_hold();
         for edit in edits {
             let done = match edit {
                 Edit::Remove(name) => host::remove_request_header(name),
@@ -435,6 +433,7 @@ impl Http {
 
     /// The host refused a call: the request goes on as it is.
     fn failed(&mut self, error: PlatformError) -> Action {
+        self.end_hold();
         self.exchange = Exchange::Passing;
         self.note(&[
             Signal::Failed(error),
@@ -443,9 +442,17 @@ impl Http {
         Action::Continue
     }
 
+    fn end_hold(&self) {
+        if let Some(shared) = &self.shared {
+            shared.holds.borrow_mut().end(self.id);
+        }
+    }
+
     fn note(&self, signals: &[Signal]) {
         if let Some(shared) = &self.shared {
-            signals.iter().for_each(|signal| shared.note(signal));
+            for signal in signals {
+                shared.note(signal);
+            }
         }
     }
 }

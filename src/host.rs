@@ -133,7 +133,9 @@ fn receive(
         OK if data.is_null() || size == 0 => Ok(Some(Vec::new())),
         // SAFETY: the host got the bytes from the SDK's `proxy_on_memory_allocate`, which makes a boxed slice of just
         // this size by the allocator that `Vec` uses, and hands them over to the caller (ABI 0.2.1, Memory).
-        OK => Ok(Some(unsafe { Vec::from_raw_parts(data, size, size) })),
+        OK => Ok(Some(Vec::from(unsafe {
+            Box::from_raw(ptr::slice_from_raw_parts_mut(data, size))
+        }))),
         NOT_FOUND => Ok(None),
         status => Err(PlatformError { call, status }),
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use mcp_session_filter::platform::{Platform, PlatformError, Store, Stored, Written};
 use mcp_session_filter::time::Millis;
 
+type Act = Box<dyn FnOnce(&FakePlatform)>;
+
 /// See the module. Cheap to share by reference between "workers".
 #[derive(Default)]
 pub struct FakePlatform {
@@ -17,7 +19,7 @@ pub struct FakePlatform {
     /// Calls of the store until one fails.
     fails_in: Cell<Option<u32>>,
     /// What another worker does before the next write.
-    before_write: RefCell<Option<Box<dyn FnOnce(&FakePlatform)>>>,
+    before_write: RefCell<Option<Act>>,
 }
 
 #[allow(dead_code, reason = "each test uses some of it")]

@@ -1,6 +1,11 @@
 //! The core alone: all scenarios, and every short sequence of events, on a platform in memory.
 #![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 #[path = "core/driver.rs"]
 mod driver;

@@ -1,6 +1,11 @@
 //! The core compiled to wasm32, under Node: all scenarios once more, where `usize` has 32 bits.
 #![cfg(target_arch = "wasm32")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 #[path = "core/driver.rs"]
 mod driver;

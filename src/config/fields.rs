@@ -87,13 +87,10 @@ impl Fields {
         let chosen = choices
             .iter()
             .find(|(word, _)| value.as_str() == Some(*word));
-        match chosen {
-            Some((_, choice)) => Ok(*choice),
-            None => {
-                let words = choices.iter().map(|(word, _)| *word);
-                Err(self.error(key, value, &one_of(words)))
-            }
-        }
+        chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+            let words = choices.iter().map(|(word, _)| *word);
+            self.error(key, value, &one_of(words))
+        })
     }
 
     /// A whole number. One written `4096.0` is taken as well: protobuf's Struct knows no other numbers.
@@ -108,13 +105,11 @@ impl Fields {
         };
         let whole = value.as_f64().filter(|number| number.fract() == 0.0);
         let number = whole.and_then(|number| format!("{number}").parse().ok());
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => Ok(number),
-            None => {
-                let expected = format!("a whole number from {} to {}", range.start(), range.end());
-                Err(self.error(key, value, &expected))
-            }
-        }
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let expected = format!("a whole number from {} to {}", range.start(), range.end());
+            self.error(key, value, &expected)
+        })
     }
 
     /// A duration such as `"30m"`.
@@ -127,22 +122,17 @@ impl Fields {
         let Some(value) = self.value(key) else {
             return Ok(default);
         };
-        match value
-            .as_str()
-            .and_then(parse_duration)
-            .filter(|duration| range.contains(duration))
-        {
-            Some(duration) => Ok(duration),
-            None => {
-                let expected = format!(
-                    "a whole number with a unit (ms, s, m, h, d), such as \"{}s\", from {:?} to {:?}",
-                    default.as_secs(),
-                    range.start(),
-                    range.end()
-                );
-                Err(self.error(key, value, &expected))
-            }
-        }
+        let duration = value.as_str().and_then(parse_duration);
+        let duration = duration.filter(|duration| range.contains(duration));
+        duration.ok_or_else(|| {
+            let expected = format!(
+                "a whole number with a unit (ms, s, m, h, d), such as \"{}s\", from {:?} to {:?}",
+                default.as_secs(),
+                range.start(),
+                range.end()
+            );
+            self.error(key, value, &expected)
+        })
     }
 
     /// A list of texts.

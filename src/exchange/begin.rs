@@ -69,7 +69,7 @@ impl Exchange {
             request,
             headers,
         };
-        arrival.join(record)
+        arrival.join(record.as_ref())
     }
 }
 
@@ -129,22 +129,19 @@ struct Arrival<'a, P> {
 }
 
 impl<P: Platform> Arrival<'_, P> {
-    fn join(mut self, record: Option<CallerRecord>) -> Begun {
+    fn join(mut self, record: Option<&CallerRecord>) -> Begun {
         let own_id = self.headers.get(headers::SESSION_ID).map(SessionId::parse);
         match own_id {
             Some(own_id) => {
                 let session = own_id
-                    .zip(record.as_ref())
+                    .zip(record)
                     .and_then(|(id, record)| record.session(&self.request.endpoint, &id));
                 let signals = session.map_or_else(Vec::new, |session| self.refresh(session));
                 let headers = mem::take(&mut self.headers);
                 let session = session.map(|session| InSession::own(session, headers));
                 self.send(session, Outcome::PassedOwnId, signals)
             }
-            None => match record
-                .as_ref()
-                .and_then(|record| record.latest(&self.request.endpoint))
-            {
+            None => match record.and_then(|record| record.latest(&self.request.endpoint)) {
                 Some(session) => self.join_latest(session),
                 None => self.send(None, Outcome::PassedNoSession, Vec::new()),
             },

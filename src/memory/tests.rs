@@ -276,7 +276,7 @@ fn a_store_that_fails_is_an_error_and_no_panic() {
             memory.recall(&store, &neighbour(1), Millis(1)).map(|_| ()),
             memory
                 .change(&store, &neighbour(1), Millis(1), |record| {
-                    record.learn(session("t", 1))
+                    record.learn(session("t", 1));
                 })
                 .map(|_| ()),
             memory.sweep(&store, Millis(1)).map(|_| ()),

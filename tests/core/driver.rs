@@ -30,7 +30,10 @@ pub struct Lines(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Lines {
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let lines = self.0.iter().filter(move |(other, _)| other == name.as_bytes());
+        let lines = self
+            .0
+            .iter()
+            .filter(move |(other, _)| other == name.as_bytes());
         lines.map(|(_, value)| value.as_slice())
     }
 
@@ -39,7 +42,11 @@ impl Lines {
         match edit {
             Edit::Remove(name) => self.0.retain(|(other, _)| other != name.as_bytes()),
             Edit::Set(name, value) => {
-                match self.0.iter_mut().find(|(other, _)| other == name.as_bytes()) {
+                match self
+                    .0
+                    .iter_mut()
+                    .find(|(other, _)| other == name.as_bytes())
+                {
                     Some(line) => line.1 = value,
                     None => self.0.push((name.as_bytes().to_vec(), value)),
                 }
@@ -68,7 +75,8 @@ impl Envoy {
     pub fn exchange(&mut self, exchange: &scenario::Exchange) -> Seen {
         let request = &exchange.request;
         let source = std::net::SocketAddr::new(request.from, 4321);
-        self.platform.set_attribute("source.address", &source.to_string());
+        self.platform
+            .set_attribute("source.address", &source.to_string());
         let pseudo = [
             (":method", request.method.as_str()),
             (":path", &request.path),
@@ -127,7 +135,9 @@ impl Seen {
     fn obey(&mut self, (state, step): (Exchange, Step<RequestAction>)) -> Exchange {
         self.note(&step.signals);
         if let RequestAction::Repair(edits) = step.action {
-            edits.into_iter().for_each(|edit| self.upstream.apply(edit));
+            for edit in edits {
+                self.upstream.apply(edit);
+            }
         }
         state
     }
@@ -143,7 +153,11 @@ impl Seen {
 }
 
 fn lines(pseudo: &[(&str, &str)], headers: &HeaderLines) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let pseudo = pseudo.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-    let headers = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.clone()));
+    let pseudo = pseudo
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.clone()));
     pseudo.chain(headers).collect()
 }

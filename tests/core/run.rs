@@ -8,7 +8,9 @@ pub fn run(scenario: &Scenario) {
     for (number, step) in scenario.steps.iter().enumerate() {
         let at = format!("{}.json '{}' step {number}", scenario.file, scenario.name);
         match step {
-            Step::Advance(by) => envoy.platform.advance(u64::try_from(by.as_millis()).unwrap()),
+            Step::Advance(by) => envoy
+                .platform
+                .advance(u64::try_from(by.as_millis()).unwrap()),
             Step::Exchange(exchange) => check(&at, &envoy.exchange(exchange), exchange),
         }
     }

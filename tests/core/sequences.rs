@@ -28,7 +28,13 @@ enum Event {
     Restart,
 }
 
-const EVENTS: [Event; 5] = [Event::Open, Event::FailToOpen, Event::Call, Event::Delete, Event::Restart];
+const EVENTS: [Event; 5] = [
+    Event::Open,
+    Event::FailToOpen,
+    Event::Call,
+    Event::Delete,
+    Event::Restart,
+];
 
 /// What should be true.
 #[derive(Default)]
@@ -70,7 +76,9 @@ fn play(hold: bool, sequence: &[(Event, usize)]) {
 impl Model {
     fn step(&mut self, envoy: &mut Envoy, event: Event, caller: usize, at: &str) {
         let expected = self.latest[caller].clone();
-        let is_living = expected.clone().is_some_and(|id| self.living.contains(&(caller, id)));
+        let is_living = expected
+            .clone()
+            .is_some_and(|id| self.living.contains(&(caller, id)));
         let (method, status, opened) = match event {
             Event::Restart => {
                 self.living.retain(|(other, _)| *other != caller);
@@ -87,8 +95,12 @@ impl Model {
             Event::Call | Event::Delete if expected.is_none() => (call(event), 400, None),
             Event::Call | Event::Delete => (call(event), if is_living { 200 } else { 404 }, None),
         };
-        let pings = if event == Event::Call && expected.is_some() && !is_living { 2 } else { 0 };
-        let seen = envoy.exchange(&exchange(method, caller, status, opened, pings));
+        let pings = if event == Event::Call && expected.is_some() && !is_living {
+            2
+        } else {
+            0
+        };
+        let seen = envoy.exchange(&exchange(method, caller, status, opened.as_deref(), pings));
         let sent: Vec<&[u8]> = seen.upstream.all("mcp-session-id").collect();
         let initializes = method == "initialize";
         match expected {
@@ -103,18 +115,34 @@ impl Model {
 }
 
 fn call(event: Event) -> &'static str {
-    if event == Event::Delete { "DELETE" } else { "tools/list" }
+    if event == Event::Delete {
+        "DELETE"
+    } else {
+        "tools/list"
+    }
 }
 
-fn exchange(method: &str, caller: usize, status: u16, opened: Option<String>, pings: usize) -> Exchange {
+fn exchange(
+    method: &str,
+    caller: usize,
+    status: u16,
+    opened: Option<&str>,
+    pings: usize,
+) -> Exchange {
     let line = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
     let is_post = method != "DELETE";
     let mut headers = vec![line("authorization", &format!("Bearer {caller}"))];
     if method == "tools/list" {
         headers.push(line("mcp-protocol-version", "2025-06-18"));
     }
-    let answer = |status, headers| Answer { status, headers, body: None };
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string().into_bytes();
+    let answer = |status, headers| Answer {
+        status,
+        headers,
+        body: None,
+    };
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method})
+        .to_string()
+        .into_bytes();
     Exchange {
         request: Request {
             method: if is_post { "POST" } else { "DELETE" }.to_owned(),
@@ -126,7 +154,10 @@ fn exchange(method: &str, caller: usize, status: u16, opened: Option<String>, pi
             cut: None,
         },
         upstream: Vec::new(),
-        answer: answer(status, opened.iter().map(|id| line("mcp-session-id", id)).collect()),
+        answer: answer(
+            status,
+            opened.iter().map(|id| line("mcp-session-id", id)).collect(),
+        ),
         pings: vec![answer(404, Vec::new()); pings],
         outcome: None,
     }

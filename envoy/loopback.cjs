@@ -1,0 +1,13 @@
+// Preloaded into a Node server that offers no setting for its address: it listens on loopback only, and says where.
+'use strict';
+const { Server } = require('node:net');
+
+const listen = Server.prototype.listen;
+Server.prototype.listen = function listenOnLoopback(first, ...rest) {
+  const named = typeof first === 'object' && first !== null;
+  if (named && first.port === undefined) return listen.call(this, first, ...rest); // a pipe or a handle: no address
+  this.once('listening', () => console.log(`on loopback port ${this.address().port}`));
+  const options = named ? { ...first } : { port: Number(first ?? 0) };
+  const done = rest.filter((argument) => typeof argument === 'function');
+  return listen.call(this, { ...options, host: '127.0.0.1' }, ...done);
+};

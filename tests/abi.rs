@@ -1,0 +1,39 @@
+//! The shipped module, run through the proxy-wasm ABI (0.2.1) in a mock host that can make any hostcall fail.
+//!
+//! The mock host does what Envoy 1.40 was seen to do, its traps included; `abi/` has one idea per file, from the
+//! host's state (`world`, `flow`) over the module and its imports to the driver (`worker`, `exchange`) and the tests.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod abi {
+    pub mod attempt;
+    pub mod calls;
+    pub mod exchange;
+    pub mod faults;
+    pub mod flow;
+    pub mod guest;
+    pub mod head;
+    pub mod host;
+    pub mod imports;
+    pub mod module;
+    pub mod replay;
+    pub mod status;
+    pub mod vm;
+    pub mod wasi;
+    pub mod worker;
+    pub mod world;
+
+    mod budget;
+    mod failures;
+    mod holding;
+    mod scenarios;
+    mod startup;
+    mod traffic;
+}
+mod scenario;

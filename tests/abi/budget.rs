@@ -1,0 +1,223 @@
+//! What a request costs: its hostcalls against a table, and its instructions to be looked at.
+
+use std::collections::BTreeMap;
+
+use super::head::{Head, Reply};
+use super::vm::Cost;
+use super::worker::Worker;
+use super::world::World;
+
+/// The hostcalls of each kind of request, all callbacks of its stream together.
+const TABLE: &[(&str, &[(&str, u64)])] = &[
+    (
+        "a path that is not ours",
+        &[("proxy_get_header_map_value", 1)],
+    ),
+    (
+        "a sessionless request",
+        &[
+            ("proxy_get_header_map_pairs", 1),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_increment_metric", 1),
+            ("proxy_set_property", 1),
+        ],
+    ),
+    (
+        "an own id, no body",
+        &[
+            ("proxy_get_current_time_nanoseconds", 1),
+            ("proxy_get_header_map_pairs", 2),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_get_property", 1),
+            ("proxy_get_shared_data", 1),
+            ("proxy_increment_metric", 1),
+            ("proxy_set_property", 1),
+        ],
+    ),
+    (
+        "an own id, POST",
+        &[
+            ("proxy_get_buffer_bytes", 1),
+            ("proxy_get_current_time_nanoseconds", 1),
+            ("proxy_get_header_map_pairs", 2),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_get_property", 1),
+            ("proxy_get_shared_data", 1),
+            ("proxy_increment_metric", 1),
+            ("proxy_set_property", 1),
+        ],
+    ),
+    (
+        "a repair (GET)",
+        &[
+            ("proxy_get_current_time_nanoseconds", 2),
+            ("proxy_get_header_map_pairs", 2),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_get_property", 1),
+            ("proxy_get_shared_data", 1),
+            ("proxy_increment_metric", 1),
+            ("proxy_replace_header_map_value", 2),
+            ("proxy_set_property", 1),
+        ],
+    ),
+    (
+        "a repair (held POST)",
+        &[
+            ("proxy_get_buffer_bytes", 1),
+            ("proxy_get_current_time_nanoseconds", 3),
+            ("proxy_get_header_map_pairs", 2),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_get_property", 1),
+            ("proxy_get_shared_data", 1),
+            ("proxy_increment_metric", 1),
+            ("proxy_replace_header_map_value", 3),
+            ("proxy_set_property", 1),
+        ],
+    ),
+    (
+        "a learning",
+        &[
+            ("proxy_get_buffer_bytes", 2),
+            ("proxy_get_current_time_nanoseconds", 4),
+            ("proxy_get_header_map_pairs", 2),
+            ("proxy_get_header_map_value", 1),
+            ("proxy_get_property", 3),
+            ("proxy_get_shared_data", 3),
+            ("proxy_increment_metric", 1),
+            ("proxy_set_property", 1),
+            ("proxy_set_shared_data", 2),
+        ],
+    ),
+];
+
+#[test]
+fn hostcalls_per_request_stay_within_the_table() {
+    let measured = measure();
+    println!(
+        "{:36} {:>9} {:>9} {:>12}  hostcalls",
+        "request", "callbacks", "hostcalls", "instructions"
+    );
+    for (name, cost) in &measured {
+        let (callbacks, hostcalls): (u64, u64) =
+            (cost.callbacks.values().sum(), cost.hostcalls.values().sum());
+        let each: Vec<_> = cost
+            .hostcalls
+            .iter()
+            .map(|(call, n)| format!("{n} {}", call.trim_start_matches("proxy_")))
+            .collect();
+        println!(
+            "{name:36} {callbacks:9} {hostcalls:9} {:12}  {}",
+            cost.instructions,
+            each.join(", ")
+        );
+    }
+    let table: BTreeMap<_, BTreeMap<_, _>> = TABLE
+        .iter()
+        .map(|(name, calls)| (*name, calls.iter().copied().collect()))
+        .collect();
+    for (name, cost) in &measured {
+        assert_eq!(
+            Some(&cost.hostcalls),
+            table.get(name),
+            "hostcalls of: {name}"
+        );
+    }
+    assert_eq!(
+        measured.len(),
+        table.len(),
+        "every row of the table is measured"
+    );
+}
+
+fn measure() -> Vec<(&'static str, Cost)> {
+    let worker = |config: &str| {
+        let world = World::new(config);
+        world.state().log_level = WARN;
+        world.worker()
+    };
+    let (open, held) = (worker("{}"), worker(r#"{"hold_request_headers": true}"#));
+    // What is done once, for the first request, is not what a request costs.
+    for worker in [&open, &held] {
+        exchange(worker, &client_head("POST"), INITIALIZE, &initialized("s0"));
+    }
+    let get = client_head("GET").header("accept", "text/event-stream");
+    let list = r#"{"method":"tools/list","jsonrpc":"2.0","id":2}"#;
+    let ok = Reply::new(200)
+        .header("content-type", "application/json")
+        .body(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#);
+    let own = |method| client_head(method).header("mcp-session-id", "s9");
+    let sessionless = client_head("POST").header("mcp-protocol-version", "2026-07-28");
+    vec![
+        (
+            "a path that is not ours",
+            exchange(&open, &Head::post("/other"), list, &ok),
+        ),
+        (
+            "a sessionless request",
+            exchange(&open, &sessionless, list, &ok),
+        ),
+        (
+            "an own id, no body",
+            exchange(
+                &open,
+                &own("GET").header("accept", "text/event-stream"),
+                "",
+                &ok,
+            ),
+        ),
+        ("an own id, POST", exchange(&open, &own("POST"), list, &ok)),
+        ("a repair (GET)", exchange(&open, &get, "", &ok)),
+        (
+            "a repair (held POST)",
+            exchange(&held, &client_head("POST"), list, &ok),
+        ),
+        (
+            "a learning",
+            exchange(&open, &client_head("POST"), INITIALIZE, &initialized("s1")),
+        ),
+    ]
+}
+
+/// Envoy's level for wasm, unless somebody looks closer.
+const WARN: u32 = 3;
+
+const INITIALIZE: &str = concat!(
+    r#"{"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"#,
+    r#""clientInfo":{"name":"client","version":"1"}},"jsonrpc":"2.0","id":1}"#
+);
+
+fn initialized(id: &str) -> Reply {
+    let body = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{},"#,
+        r#""serverInfo":{"name":"server","version":"1"}}}"#
+    );
+    Reply::new(200)
+        .header("content-type", "application/json")
+        .header("mcp-session-id", id)
+        .body(body)
+}
+
+fn client_head(method: &str) -> Head {
+    let head = Head::new(method, "/mcp")
+        .header("authorization", "Bearer abcdefgh")
+        .header("user-agent", "client/1.0");
+    head.header("accept-encoding", "gzip, deflate")
+        .header("x-forwarded-for", "127.0.0.1")
+}
+
+fn exchange(worker: &Worker, head: &Head, body: &str, reply: &Reply) -> Cost {
+    let before = worker.cost();
+    let mut exchange = worker.request(head);
+    if body.is_empty() {
+        exchange.headers_only();
+    } else {
+        exchange.headers().body(body).end();
+    }
+    exchange.answer(reply);
+    assert!(
+        exchange.is_sent() && exchange.is_answered(),
+        "the exchange is complete"
+    );
+    exchange.close();
+    worker.cost().since(&before)
+}

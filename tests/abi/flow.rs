@@ -1,0 +1,188 @@
+//! One direction of a stream: what Envoy's filter manager and wasm context do with it around the module's callbacks.
+//!
+//! Seen in Envoy 1.40:
+//! - A header callback that pauses holds everything, and no body callback comes, unless the host was told to let it
+//!   hold the headers alone (`allow_on_headers_stop_iteration`).
+//! - While the body callback pauses, the host collects; the next callback sees all that was collected.
+//! - Headers that went on at once can't be reached any more (`BadArgument`). Headers that were held and then went on
+//!   can be read and even edited with "ok", but nobody sees the edit.
+
+use super::head::Headers;
+
+/// The limit of what Envoy collects before it answers 413 (its default).
+const BUFFER_LIMIT: usize = 1 << 20;
+
+/// What a callback says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Continue,
+    Pause,
+}
+
+/// How a body ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With its last byte.
+    Body,
+    /// With these trailers.
+    Trailers(Headers),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// The headers have not come yet.
+    #[default]
+    Before,
+    /// The headers wait, the body callback runs.
+    HeadersHeld,
+    /// Everything waits.
+    AllHeld,
+    /// The headers have gone on.
+    Going,
+}
+
+/// What has gone on to the other side.
+#[derive(Clone, Debug, Default)]
+pub struct Passed {
+    pub headers: Option<Headers>,
+    pub body: Vec<u8>,
+    pub end: Option<End>,
+}
+
+/// What waited for a resumption and has yet to be shown to the module.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    pub body: Vec<u8>,
+    pub end: Option<End>,
+}
+
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// The map that the module sees, while it can.
+    pub headers: Headers,
+    pub readable: bool,
+    pub passed: Passed,
+    /// What `proxy_get_buffer_bytes` shows.
+    pub window: Vec<u8>,
+    state: State,
+    collecting: bool,
+    held_end: Option<End>,
+    backlog: Backlog,
+}
+
+impl Flow {
+    /// Whether headers wait.
+    pub fn headers_wait(&self) -> bool {
+        matches!(self.state, State::HeadersHeld | State::AllHeld)
+    }
+
+    /// Whether anything waits for the module to let it go.
+    pub fn waits(&self) -> bool {
+        self.headers_wait() || self.collecting
+    }
+
+    /// Whether the module sees the pieces of the body now.
+    pub fn body_is_seen(&self) -> bool {
+        matches!(self.state, State::HeadersHeld | State::Going)
+    }
+
+    /// Whether an edit of the headers still has an effect.
+    pub fn headers_are_here(&self) -> bool {
+        self.passed.headers.is_none()
+    }
+
+    pub fn begin(&mut self, headers: Headers) {
+        assert_eq!(self.state, State::Before, "headers come once");
+        self.headers = headers;
+        self.readable = true;
+    }
+
+    /// After the header callback.
+    pub fn after_headers(&mut self, action: Action, ended: bool, headers_may_wait_alone: bool) {
+        let end = ended.then_some(End::Body);
+        match action {
+            Action::Continue => {
+                self.readable = false;
+                self.release_headers();
+                self.passed.end = end;
+            }
+            Action::Pause => {
+                self.state = if headers_may_wait_alone {
+                    State::HeadersHeld
+                } else {
+                    State::AllHeld
+                };
+                self.held_end = end;
+            }
+        }
+    }
+
+    /// Before a body callback: the piece becomes visible, with all that was collected.
+    pub fn show(&mut self, piece: &[u8]) -> usize {
+        if !self.collecting {
+            self.window.clear();
+        }
+        self.window.extend_from_slice(piece);
+        assert!(
+            self.window.len() <= BUFFER_LIMIT,
+            "the host answers 413: {} bytes collected",
+            self.window.len()
+        );
+        self.window.len()
+    }
+
+    /// After a body callback.
+    pub fn after_body(&mut self, action: Action, ended: bool) {
+        self.collecting = action == Action::Pause;
+        let end = ended.then_some(End::Body);
+        match action {
+            Action::Continue => {
+                self.release_headers();
+                self.passed.body.append(&mut self.window);
+                self.passed.end = end;
+            }
+            Action::Pause => self.held_end = end,
+        }
+    }
+
+    /// After the trailers callback.
+    pub fn after_trailers(&mut self, action: Action, trailers: Headers) {
+        self.held_end = Some(End::Trailers(trailers));
+        if action == Action::Continue {
+            self.release_all();
+        }
+    }
+
+    /// Keeps what the module does not see, because everything waits.
+    pub fn queue(&mut self, piece: &[u8], end: Option<End>) {
+        self.backlog.body.extend_from_slice(piece);
+        self.backlog.end = end;
+    }
+
+    /// `proxy_continue_stream`: what waits goes on; what was never shown is to be shown now.
+    pub fn resume(&mut self) -> Backlog {
+        let unseen = self.state == State::AllHeld;
+        self.release_all();
+        if unseen {
+            std::mem::take(&mut self.backlog)
+        } else {
+            Backlog::default()
+        }
+    }
+
+    fn release_headers(&mut self) {
+        self.state = State::Going;
+        if self.passed.headers.is_none() {
+            self.passed.headers = Some(self.headers.clone());
+        }
+    }
+
+    fn release_all(&mut self) {
+        self.release_headers();
+        self.passed.body.append(&mut self.window);
+        self.collecting = false;
+        if let Some(end) = self.held_end.take() {
+            self.passed.end = Some(end);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The hostcalls of module `env` that the filter may use, answered as Envoy answers them.
+
+use std::time::Duration;
+
+use wasmtime::{Caller, Linker, Result};
+
+use super::guest::{Call, answer};
+use super::head::Headers;
+use super::host::{Direction, Host};
+use super::status::{Answered, Status};
+
+type Env<'a> = Caller<'a, Host>;
+
+/// Defines them all.
+pub fn define(linker: &mut Linker<Host>) -> Result<()> {
+    process(linker)?;
+    metrics(linker)?;
+    shared_data(linker)?;
+    stream(linker)?;
+    buffers(linker)?;
+    header_maps(linker)?;
+    properties(linker)
+}
+
+fn process(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_log",
+        |env: Env, level: u32, at: u32, size: u32| {
+            answer(env, "proxy_log", |call| {
+                let line = call.text(at, size)?;
+                if level > 5 {
+                    return Err(Status::BAD_ARGUMENT);
+                }
+                call.host().world.state().log.push((level, line));
+                Ok(())
+            })
+        },
+    )?;
+    linker.func_wrap("env", "proxy_get_log_level", |env: Env, at: u32| {
+        answer(env, "proxy_get_log_level", |call| {
+            let level = call.host().world.state().log_level;
+            call.put(at, &level.to_le_bytes())
+        })
+    })?;
+    linker.func_wrap(
+        "env",
+        "proxy_get_current_time_nanoseconds",
+        |env: Env, at: u32| {
+            answer(env, "proxy_get_current_time_nanoseconds", |call| {
+                let now = call.host().world.state().now;
+                call.put(at, &now.to_le_bytes())
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_set_tick_period_milliseconds",
+        |env: Env, period: u32| {
+            answer(env, "proxy_set_tick_period_milliseconds", |call| {
+                call.host()
+                    .set_tick_period(Duration::from_millis(period.into()));
+                Ok(())
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn metrics(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_define_metric",
+        |env: Env, kind: u32, at: u32, size: u32, id_at: u32| {
+            answer(env, "proxy_define_metric", |call| {
+                let name = call.text(at, size)?;
+                let id = call.host().define_metric(kind, name)?;
+                call.put(id_at, &id.to_le_bytes())
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_increment_metric",
+        |env: Env, id: u32, by: i64| {
+            answer(env, "proxy_increment_metric", |call| {
+                call.host().increment_metric(id, by)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_record_metric",
+        |env: Env, id: u32, value: u64| {
+            answer(env, "proxy_record_metric", |call| {
+                call.host().record_metric(id, value)
+            })
+        },
+    )?;
+    linker.func_wrap("env", "proxy_get_metric", |env: Env, id: u32, at: u32| {
+        answer(env, "proxy_get_metric", |call| {
+            let value = call.host().metric_value(id)?;
+            call.put(at, &value.to_le_bytes())
+        })
+    })?;
+    Ok(())
+}
+
+fn shared_data(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_get_shared_data",
+        |env: Env, key: u32, key_size: u32, value_at: u32, size_at: u32, cas_at: u32| {
+            answer(env, "proxy_get_shared_data", |call| {
+                let key = call.bytes(key, key_size)?;
+                let (value, cas) = call.host().world.state().shared_data.read(&key)?;
+                call.give(&value, value_at, size_at)?;
+                call.give_token(cas, cas_at)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_set_shared_data",
+        |env: Env, key: u32, key_size: u32, value: u32, value_size: u32, cas: u32| {
+            answer(env, "proxy_set_shared_data", |call| {
+                let (key, value) = (call.bytes(key, key_size)?, call.bytes(value, value_size)?);
+                call.host()
+                    .world
+                    .state()
+                    .shared_data
+                    .write(&key, &value, cas)
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn stream(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_set_effective_context",
+        |env: Env, context: u32| {
+            answer(env, "proxy_set_effective_context", |call| {
+                call.host().set_effective_context(context)
+            })
+        },
+    )?;
+    linker.func_wrap("env", "proxy_continue_stream", |env: Env, kind: u32| {
+        answer(env, "proxy_continue_stream", |call| match kind {
+            0 => call.host().continue_stream(Direction::Request),
+            1 => call.host().continue_stream(Direction::Response),
+            _ => Err(Status::BAD_ARGUMENT),
+        })
+    })?;
+    linker.func_wrap(
+        "env",
+        "proxy_http_call",
+        |env: Env,
+         cluster: u32,
+         cluster_size: u32,
+         headers: u32,
+         headers_size: u32,
+         body: u32,
+         body_size: u32,
+         _trailers: u32,
+         _trailers_size: u32,
+         timeout: u32,
+         token_at: u32| {
+            answer(env, "proxy_http_call", |call| {
+                let cluster = call.text(cluster, cluster_size)?;
+                let headers = Headers::deserialized(&call.bytes(headers, headers_size)?);
+                let headers = headers.ok_or(Status::BAD_ARGUMENT)?;
+                let body = call.bytes(body, body_size)?;
+                let timeout = Duration::from_millis(timeout.into());
+                let token = call.host().http_call(cluster, headers, body, timeout)?;
+                call.put(token_at, &token.to_le_bytes())
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn buffers(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_get_buffer_bytes",
+        |env: Env, kind: u32, start: u32, most: u32, value_at: u32, size_at: u32| {
+            answer(env, "proxy_get_buffer_bytes", |call| {
+                let buffer = buffer(call.host(), kind)?;
+                let (start, most) = (start as usize, most as usize);
+                let end = buffer.len().min(start.saturating_add(most));
+                call.give(
+                    buffer.get(start..end).unwrap_or_default(),
+                    value_at,
+                    size_at,
+                )
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// An absent configuration is "not found"; an absent body is "ok" and empty.
+fn buffer(host: &mut Host, kind: u32) -> Result<Vec<u8>, Status> {
+    match kind {
+        0 => Ok(host
+            .stream()
+            .map(|stream| stream.request.window.clone())
+            .unwrap_or_default()),
+        1 => Ok(host
+            .stream()
+            .map(|stream| stream.response.window.clone())
+            .unwrap_or_default()),
+        4 => host
+            .call_answer
+            .as_ref()
+            .map(|answer| answer.body.clone())
+            .ok_or(Status::NOT_FOUND),
+        6 => Ok(Vec::new()),
+        7 if host.configuring => Ok(host.world.state().config.clone()),
+        7 => Err(Status::NOT_FOUND),
+        _ => Err(Status::BAD_ARGUMENT),
+    }
+}
+
+fn header_maps(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_get_header_map_pairs",
+        |env: Env, map: u32, value_at: u32, size_at: u32| {
+            answer(env, "proxy_get_header_map_pairs", |call| {
+                // A map that can't be read is "ok" and empty, unlike a value of it.
+                let pairs = readable(call.host(), map)
+                    .map(|headers| headers.serialized())
+                    .unwrap_or_default();
+                call.give(&pairs, value_at, size_at)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_get_header_map_value",
+        |env: Env, map: u32, key: u32, key_size: u32, value_at: u32, size_at: u32| {
+            answer(env, "proxy_get_header_map_value", |call| {
+                let key = call.text(key, key_size)?.to_ascii_lowercase();
+                let value = readable(call.host(), map)?
+                    .first(&key)
+                    .ok_or(Status::NOT_FOUND)?
+                    .to_vec();
+                call.give(&value, value_at, size_at)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_replace_header_map_value",
+        |env: Env, map: u32, key: u32, key_size: u32, value: u32, value_size: u32| {
+            answer(env, "proxy_replace_header_map_value", |call| {
+                let (key, value) = (call.text(key, key_size)?, call.bytes(value, value_size)?);
+                edit(call, map, &key, &value, |headers| headers.set(&key, &value))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_add_header_map_value",
+        |env: Env, map: u32, key: u32, key_size: u32, value: u32, value_size: u32| {
+            answer(env, "proxy_add_header_map_value", |call| {
+                let (key, value) = (call.text(key, key_size)?, call.bytes(value, value_size)?);
+                edit(call, map, &key, &value, |headers| headers.add(&key, &value))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_remove_header_map_value",
+        |env: Env, map: u32, key: u32, key_size: u32| {
+            answer(env, "proxy_remove_header_map_value", |call| {
+                let key = call.text(key, key_size)?;
+                edit(call, map, &key, &[], |headers| headers.remove(&key))
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// The headers behind a map's number, while they can be read.
+fn readable(host: &mut Host, map: u32) -> Result<&Headers, Status> {
+    let direction = match map {
+        0 => Direction::Request,
+        2 => Direction::Response,
+        6 => {
+            return host
+                .call_answer
+                .as_ref()
+                .map(|answer| &answer.headers)
+                .ok_or(Status::BAD_ARGUMENT);
+        }
+        _ => return Err(Status::BAD_ARGUMENT),
+    };
+    let stream = host.stream().ok_or(Status::BAD_ARGUMENT)?;
+    let logging = stream.logging;
+    let flow = stream.flow(direction);
+    match (flow.readable || logging, flow.headers.0.is_empty()) {
+        (true, false) => Ok(&flow.headers),
+        (true, true) if logging => Err(Status::NOT_FOUND),
+        _ => Err(Status::BAD_ARGUMENT),
+    }
+}
+
+fn edit(
+    call: &mut Call<'_>,
+    map: u32,
+    key: &str,
+    value: &[u8],
+    change: impl FnOnce(&mut Headers),
+) -> Answered {
+    let direction = match map {
+        0 => Direction::Request,
+        2 => Direction::Response,
+        _ => return Err(Status::BAD_ARGUMENT),
+    };
+    let host = call.host();
+    let callback = host.callback;
+    let stream = host.stream().ok_or(Status::BAD_ARGUMENT)?;
+    let flow = stream.flow(direction);
+    if !flow.readable {
+        return Err(Status::BAD_ARGUMENT);
+    }
+    change(&mut flow.headers);
+    let too_late = !flow.headers_are_here();
+    if too_late {
+        host.offend(format!(
+            "{callback} edited '{key}' of a {direction:?} whose headers had gone on"
+        ));
+    }
+    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        host.offend(format!(
+            "{callback} set '{key}' to something that is no header value"
+        ));
+    }
+    Ok(())
+}
+
+fn properties(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_get_property",
+        |env: Env, path: u32, path_size: u32, value_at: u32, size_at: u32| {
+            answer(env, "proxy_get_property", |call| {
+                let path = call.bytes(path, path_size)?;
+                let stream = call.host().stream().ok_or(Status::NOT_FOUND)?;
+                let value = stream
+                    .properties
+                    .get(&path)
+                    .cloned()
+                    .ok_or(Status::NOT_FOUND)?;
+                call.give(&value, value_at, size_at)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "env",
+        "proxy_set_property",
+        |env: Env, path: u32, path_size: u32, value: u32, value_size: u32| {
+            answer(env, "proxy_set_property", |call| {
+                let (path, value) = (call.bytes(path, path_size)?, call.bytes(value, value_size)?);
+                // The filter state "wasm.<path>": where there is no stream, there is none.
+                let stream = call.host().stream().ok_or(Status::NOT_FOUND)?;
+                stream.filter_state.insert(path, value);
+                Ok(())
+            })
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! A worker of the mock Envoy: one VM, which any number of exchanges may be in at once.
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+
+use super::calls::HttpCall;
+use super::exchange::Exchange;
+use super::head::{Head, Reply};
+use super::vm::{Cost, Vm};
+
+#[derive(Clone)]
+pub struct Worker(Rc<RefCell<Vm>>);
+
+impl Worker {
+    pub fn new(vm: Rc<RefCell<Vm>>) -> Self {
+        Self(vm)
+    }
+
+    pub fn vm(&self) -> RefMut<'_, Vm> {
+        self.0.borrow_mut()
+    }
+
+    /// A client's request begins; nothing of it has been shown to the filter yet.
+    pub fn request(&self, head: &Head) -> Exchange {
+        Exchange::new(self.clone(), head)
+    }
+
+    /// The filter's own HTTP calls that wait for an answer.
+    pub fn calls(&self) -> Vec<HttpCall> {
+        self.vm().host().calls.clone()
+    }
+
+    /// All HTTP calls that the filter has made so far.
+    pub fn calls_made(&self) -> Vec<HttpCall> {
+        self.vm().host().calls_made.clone()
+    }
+
+    /// A server answers a call.
+    pub fn answer(&self, call: &HttpCall, answer: Reply) {
+        self.vm().answer_call(call.token, Some(answer));
+    }
+
+    /// A call comes to nothing: the connection was reset.
+    pub fn reset(&self, call: &HttpCall) {
+        self.vm().answer_call(call.token, None);
+    }
+
+    /// What this worker's callbacks have cost so far.
+    pub fn cost(&self) -> Cost {
+        self.vm().cost()
+    }
+}

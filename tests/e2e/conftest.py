@@ -1,0 +1,33 @@
+"""Where the tests find their helpers, and what they share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "envoy"))
+# So that an assertion in a helper says what it saw.
+pytest.register_assert_rewrite("loopback_server", "real_envoy", "silent_client")
+
+import mcp_servers  # noqa: E402
+from real_envoy import EnvoyConfig, RealEnvoy  # noqa: E402
+from scripted_server import FakeMcpServer  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=mcp_servers.KINDS)
+def real_server(request):
+    with mcp_servers.start(request.param) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fake_server():
+    with FakeMcpServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def envoy(fake_server):
+    """Envoy as envoy/envoy.yaml has it, in front of the fake server."""
+    with RealEnvoy(EnvoyConfig(fake_server.port)) as running:
+        yield running
