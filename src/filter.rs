@@ -1,6 +1,7 @@
 //! The only file that talks to proxy-wasm: its callbacks become events, steps become hostcalls.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ struct Shared {
     /// Nothing until the VMs agreed on a salt.
     plugin: RefCell<Option<Rc<Plugin>>>,
     holds: RefCell<Holds>,
+    /// What is to go on with the next tick: held for too long, or the host refused to let it go at once.
+    stalled: RefCell<BTreeMap<u32, Stream>>,
     metrics: Metrics,
     complained: Cell<Option<Millis>>,
 }
@@ -73,6 +76,7 @@ impl Shared {
             config,
             plugin: RefCell::default(),
             holds: RefCell::default(),
+            stalled: RefCell::default(),
             metrics: Metrics::define(),
             complained: Cell::default(),
         }
@@ -179,8 +183,10 @@ impl RootContext for Root {
         let now = Host.now();
         let overdue = shared.holds.borrow_mut().overdue(now, TICK);
         for (request, reason) in overdue {
-            self.let_go(shared, request, reason);
+            note_overdue(shared, reason);
+            shared.stalled.borrow_mut().insert(request, Stream::Request);
         }
+        self.resume_stalled(shared);
         if let Err(error) = shared.agree() {
             shared.note(&Signal::Failed(error));
         }
@@ -209,23 +215,34 @@ impl RootContext for Root {
 }
 
 impl Root {
-    fn let_go(&self, shared: &Shared, request: u32, reason: Reason) {
-        if matches!(reason, Reason::NoBody | Reason::Unsupported) {
-            shared.metrics.count_hold_unsupported();
+    fn resume_stalled(&self, shared: &Shared) {
+        if shared.stalled.borrow().is_empty() {
+            return;
         }
-        if reason == Reason::Unsupported {
+        shared.stalled.borrow_mut().retain(|context, stream| {
+            // Refused, the previous context stays in effect, and somebody else's request would go on.
+            let done = host::set_effective_context(*context).and_then(|()| host::resume(*stream));
+            if let Err(error) = done {
+                shared.note(&Signal::Failed(error));
+            }
+            // Who has gone leaves the list by itself.
+            done.is_err()
+        });
+        let _ = host::set_effective_context(self.id);
+    }
+}
+
+fn note_overdue(shared: &Shared, reason: Reason) {
+    match reason {
+        Reason::Slow => {}
+        Reason::NoBody => shared.metrics.count_hold_unsupported(),
+        Reason::Unsupported => {
+            shared.metrics.count_hold_unsupported();
             log::error!(
                 "hold_request_headers needs `allow_on_headers_stop_iteration: true` in the plugin's \
                  PluginConfig (Envoy 1.35 or later): headers waited, and no body came. This worker goes on as with \
                  `hold_request_headers: false`"
             );
-        }
-        // Refused if the client has gone; the call would then resume somebody else's request.
-        if host::set_effective_context(request).is_ok() {
-            if let Err(error) = host::resume(Stream::Request) {
-                shared.note(&Signal::Failed(error));
-            }
-            let _ = host::set_effective_context(self.id);
         }
     }
 }
@@ -283,12 +300,9 @@ impl HttpContext for Http {
                 Action::Continue
             };
         }
-        let bytes = match wanted {
-            0 => Vec::new(),
-            _ => match host::buffer(Buffer::RequestBody, self.scanned, wanted) {
-                Ok(bytes) => bytes,
-                Err(error) => return self.failed(error),
-            },
+        let bytes = match host::buffer(Buffer::RequestBody, self.scanned, wanted) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.failed(error),
         };
         let (exchange, step) =
             mem::take(&mut self.exchange).request_body(&bytes, ended && wanted == left);
@@ -356,11 +370,14 @@ impl Context for Http {
             && let Err(error) = host::resume(Stream::Answer)
         {
             self.note(&[Signal::Failed(error)]);
+            if let Some(shared) = &self.shared {
+                shared.stalled.borrow_mut().insert(self.id, Stream::Answer);
+            }
         }
     }
 
     fn on_done(&mut self) -> bool {
-        self.end_hold();
+        self.end_wait();
         true
     }
 }
@@ -381,7 +398,7 @@ impl Http {
             RequestAction::Continue => Vec::new(),
             RequestAction::Repair(edits) => edits,
         };
-        self.end_hold();
+        self.end_wait();
         for edit in edits {
             let done = match edit {
                 Edit::Remove(name) => host::remove_request_header(name),
@@ -398,6 +415,7 @@ impl Http {
         &mut self,
         event: impl FnOnce(Exchange, &Plugin) -> (Exchange, Step<AnswerAction>),
     ) -> Action {
+        self.end_wait();
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
         };
@@ -433,7 +451,7 @@ impl Http {
 
     /// The host refused a call: the request goes on as it is.
     fn failed(&mut self, error: PlatformError) -> Action {
-        self.end_hold();
+        self.end_wait();
         self.exchange = Exchange::Passing;
         self.note(&[
             Signal::Failed(error),
@@ -442,9 +460,11 @@ impl Http {
         Action::Continue
     }
 
-    fn end_hold(&self) {
+    /// Nothing of this request is to be let go any more.
+    fn end_wait(&self) {
         if let Some(shared) = &self.shared {
             shared.holds.borrow_mut().end(self.id);
+            shared.stalled.borrow_mut().remove(&self.id);
         }
     }
 

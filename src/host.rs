@@ -180,14 +180,22 @@ pub(crate) fn set_tick_period(period: Duration) -> Result<()> {
     })
 }
 
-/// At most `max_size` bytes of a buffer, from `start` on.
-pub(crate) fn buffer(buffer: Buffer, start: usize, max_size: usize) -> Result<Vec<u8>> {
+/// So many bytes of a buffer, from `start` on: all of them, as a gap in a body could hide its method.
+pub(crate) fn buffer(buffer: Buffer, start: usize, size: usize) -> Result<Vec<u8>> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    let call = "proxy_get_buffer_bytes";
     // SAFETY: `receive` passes valid pointers.
-    let bytes = receive("proxy_get_buffer_bytes", |data, size| unsafe {
-        proxy_get_buffer_bytes(buffer as u32, start, max_size, data, size)
-    });
-    // No such buffer: an empty body, or no configuration.
-    Ok(bytes?.unwrap_or_default())
+    let bytes = receive(call, |data, received| unsafe {
+        proxy_get_buffer_bytes(buffer as u32, start, size, data, received)
+    })?;
+    bytes
+        .filter(|bytes| bytes.len() == size)
+        .ok_or(PlatformError {
+            call,
+            status: UNREADABLE,
+        })
 }
 
 /// All headers.

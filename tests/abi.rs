@@ -14,11 +14,14 @@
 mod abi {
     pub mod attempt;
     pub mod calls;
+    pub mod client;
+    pub mod cost;
     pub mod exchange;
     pub mod faults;
     pub mod flow;
     pub mod guest;
     pub mod head;
+    pub mod header_maps;
     pub mod host;
     pub mod imports;
     pub mod module;
@@ -29,6 +32,7 @@ mod abi {
     pub mod worker;
     pub mod world;
 
+    mod answers;
     mod budget;
     mod failures;
     mod holding;

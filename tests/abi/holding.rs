@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::exchange::Exchange;
+use super::faults::{Fault, When};
 use super::head::{Head, Reply};
 use super::worker::Worker;
 use super::world::World;
@@ -145,7 +146,7 @@ fn a_body_that_names_no_method_in_64_kib_is_let_go_without_an_id() {
     }
     assert!(!request.waits(), "64 KiB came");
     request
-        .body([b'x'; 100_000])
+        .body(vec![b'x'; 100_000])
         .body(r#"","method":"tools/list"}"#)
         .end();
     assert_eq!(
@@ -217,11 +218,7 @@ fn a_client_that_leaves_while_its_headers_wait_has_nobody_else_s_request_let_go(
 fn a_request_that_an_error_let_through_is_not_let_go_a_second_time() {
     let world = World::new(HOLD);
     let worker = with_a_session(&world);
-    world.fail(
-        "proxy_get_buffer_bytes",
-        super::faults::When::Always,
-        super::faults::Fault::Status(10),
-    );
+    world.fail("proxy_get_buffer_bytes", When::Always, Fault::Status(10));
     let mut request = post(&worker);
     request.headers().body(LIST);
     assert!(
@@ -234,6 +231,26 @@ fn a_request_that_an_error_let_through_is_not_let_go_a_second_time() {
     assert_eq!(request.at_server().body, LIST.as_bytes());
     finish(&mut request);
     assert_eq!(world.offences(), Vec::<String>::new());
+}
+
+#[test]
+fn a_request_that_could_not_be_let_go_is_let_go_by_a_later_tick() {
+    for refused in ["proxy_set_effective_context", "proxy_continue_stream"] {
+        for host_can_hold in [true, false] {
+            let world = World::new(HOLD);
+            world.state().headers_may_wait_alone = host_can_hold;
+            let worker = with_a_session(&world);
+            world.fail(refused, When::Nth(0), Fault::Status(10));
+            let mut request = post(&worker);
+            request.headers();
+            world.advance(Duration::from_secs(6));
+            assert!(world.something_failed(), "{refused} was called");
+            assert!(!request.waits(), "one refused {refused} is not the end");
+            request.body(LIST).end();
+            finish(&mut request);
+            assert_eq!(world.offences(), Vec::<String>::new());
+        }
+    }
 }
 
 const INITIALIZE: &str =

@@ -147,22 +147,21 @@ impl Host {
         Ok(())
     }
 
-    pub fn continue_stream(&mut self, direction: Direction) -> Answered {
+    pub fn continue_stream(&mut self, direction: Direction) {
         let context = self.context();
         let Some(stream) = self.streams.get_mut(&context) else {
-            return Ok(());
+            return;
         };
         if !stream.flow(direction).waits() {
             let callback = self.callback;
             self.offend(format!(
                 "{callback} resumed the {direction:?} of context {context}, which was not waiting"
             ));
-            return Ok(());
+            return;
         }
         // Whichever direction goes on, the request's map is taken away.
         stream.request.readable = false;
         self.resumed.push((context, direction));
-        Ok(())
     }
 
     pub fn set_tick_period(&mut self, period: Duration) {

@@ -58,7 +58,7 @@ pub fn linked() -> InstancePre<Host> {
                 let ExternType::Func(function) = kind else { panic!("{from}.{name} is no function") };
                 let unplayed = move |mut caller: Caller<'_, Host>, _: &[Val], results: &mut [Val]| {
                     caller.data_mut().offend(format!("the filter called {name}, which the mock host does not play"));
-                    results.iter_mut().for_each(|result| *result = Val::I32(UNIMPLEMENTED));
+                    results.fill(Val::I32(UNIMPLEMENTED));
                     Ok(())
                 };
                 linker.func_new(from, name, function, unplayed).expect("an import is defined once");

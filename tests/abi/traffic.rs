@@ -1,16 +1,13 @@
-//! Odd requests, odd answers and clients that leave: the traffic passes, and the worker lives.
+//! Odd requests and clients that leave: the traffic passes, and the worker lives.
 
 use std::time::Duration;
 
+use super::client::{
+    CONFIGS, INITIALIZE, LIST, client_head, complete, lives, stream_head, with_a_session,
+};
 use super::exchange::Exchange;
 use super::head::{Head, Reply};
-use super::worker::Worker;
 use super::world::World;
-
-const CONFIGS: [&str; 2] = ["{}", r#"{"hold_request_headers": true}"#];
-const INITIALIZE: &str =
-    r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
-const LIST: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#;
 
 #[test]
 fn odd_headers_pass_as_they_came() {
@@ -206,92 +203,6 @@ fn act(request: &mut Exchange, reply: &Reply, last: usize) {
 }
 
 #[test]
-fn a_ping_that_comes_to_nothing_lets_the_answer_through_and_the_session_live() {
-    for host_can_hold in [true, false] {
-        let world = World::new("{}");
-        world.state().headers_may_wait_alone = host_can_hold;
-        let worker = with_a_session(&world);
-        let mut request = worker.request(&stream_head());
-        request.headers_only();
-        request.answer(&Reply::new(404).body("no session"));
-        let calls = worker.calls();
-        assert_eq!(calls.len(), 1, "one ping is under way");
-        assert_eq!(
-            calls[0].timeout,
-            Duration::from_secs(5),
-            "the default of subrequest_timeout"
-        );
-        assert!(!request.is_answered(), "the answer waits for it");
-        worker.reset(&calls[0]);
-        assert!(request.is_answered(), "the answer does not wait any more");
-        request.close();
-        lives(&world, &worker);
-    }
-}
-
-#[test]
-fn an_answer_that_waits_for_a_ping_never_outgrows_the_hosts_buffer() {
-    let world = World::new("{}");
-    let worker = with_a_session(&world);
-    for ends_with_trailers in [false, true] {
-        let mut request = worker.request(&stream_head());
-        request
-            .headers_only()
-            .answer_headers(&Reply::new(404), false);
-        for _ in 0..200 {
-            request.answer_body([b'x'; 10_000]);
-        }
-        if ends_with_trailers {
-            request.answer_trailers()
-        } else {
-            request.answer_end()
-        };
-        worker
-            .calls()
-            .iter()
-            .for_each(|call| worker.answer(call, Reply::new(200)));
-        assert!(request.is_answered(), "the answer is complete");
-        assert_eq!(request.at_client().body.len(), 2_000_000);
-        request.close();
-    }
-    lives(&world, &worker);
-}
-
-#[test]
-fn a_short_answer_that_trailers_end_waits_for_its_ping_too() {
-    let world = World::new("{}");
-    let worker = with_a_session(&world);
-    let mut request = worker.request(&stream_head());
-    request
-        .headers_only()
-        .answer_headers(&Reply::new(404), false)
-        .answer_body("no")
-        .answer_trailers();
-    assert!(request.at_client().headers.is_none(), "the answer waits");
-    worker.answer(&worker.calls()[0], Reply::new(200));
-    assert!(request.is_answered(), "the answer is complete");
-    assert_eq!(request.at_client().body, b"no");
-    request.close();
-    lives(&world, &worker);
-}
-
-#[test]
-fn an_answer_that_comes_before_the_request_has_ended_reaches_its_client() {
-    for config in CONFIGS {
-        let world = World::new(config);
-        let worker = with_a_session(&world);
-        let mut request = worker.request(&client_head("POST"));
-        request
-            .headers()
-            .body(LIST)
-            .answer(&Reply::new(413).body("too much"));
-        assert!(request.is_answered(), "the answer is complete");
-        request.body("more").end().close();
-        lives(&world, &worker);
-    }
-}
-
-#[test]
 fn requests_that_wait_at_the_same_time_get_their_own_callers_ids() {
     let world = World::new(CONFIGS[1]);
     let worker = world.worker();
@@ -304,17 +215,16 @@ fn requests_that_wait_at_the_same_time_get_their_own_callers_ids() {
             .close();
     }
     let mut requests: Vec<_> = (0..8).map(|n| worker.request(&head(n))).collect();
-    requests
-        .iter_mut()
-        .for_each(|request| _ = request.headers());
+    for request in &mut requests {
+        request.headers();
+    }
     assert!(requests.iter().all(Exchange::waits), "all wait");
-    requests
-        .iter_mut()
-        .rev()
-        .for_each(|request| _ = request.body(&LIST[..20]));
-    requests
-        .iter_mut()
-        .for_each(|request| _ = request.body(&LIST[20..]).end());
+    for request in requests.iter_mut().rev() {
+        request.body(&LIST[..20]);
+    }
+    for request in &mut requests {
+        request.body(&LIST[20..]).end();
+    }
     for (n, request) in requests.iter_mut().enumerate() {
         assert_eq!(
             request.server_headers().text("mcp-session-id"),
@@ -322,55 +232,4 @@ fn requests_that_wait_at_the_same_time_get_their_own_callers_ids() {
         );
         complete(request, LIST.as_bytes(), "one of many");
     }
-}
-
-/// A worker, and a caller who has the session "s1".
-fn with_a_session(world: &World) -> Worker {
-    let worker = world.worker();
-    let mut request = worker.request(&client_head("POST"));
-    request.headers().body(INITIALIZE).end();
-    request
-        .answer(&Reply::new(200).header("mcp-session-id", "s1"))
-        .close();
-    assert_eq!(request.outcome().as_deref(), Some("learned"));
-    worker
-}
-
-fn client_head(method: &str) -> Head {
-    Head::new(method, "/mcp").header("authorization", "Bearer a")
-}
-
-fn stream_head() -> Head {
-    client_head("GET").header("accept", "text/event-stream")
-}
-
-/// The exchange goes through to its end, unchanged.
-fn complete(request: &mut Exchange, body: &[u8], what: &str) {
-    assert!(request.is_sent(), "{what}: the request is complete");
-    assert!(
-        request.at_server().body == body,
-        "{what}: the body at the server"
-    );
-    let reply = Reply::new(200).header("x-odd", b"\xff").body("{}");
-    request.answer(&reply);
-    assert!(request.is_answered(), "{what}: the answer is complete");
-    assert_eq!(
-        request.at_client().headers,
-        Some(reply.headers),
-        "{what}: the answer's headers"
-    );
-    request.close();
-}
-
-/// The worker still repairs, and has done nothing that no filter should do.
-fn lives(world: &World, worker: &Worker) {
-    assert_eq!(world.offences(), Vec::<String>::new());
-    let mut request = worker.request(&stream_head());
-    request.headers_only();
-    assert_eq!(
-        request.server_headers().text("mcp-session-id"),
-        "s1",
-        "the session is still known"
-    );
-    request.answer(&Reply::new(200)).close();
 }

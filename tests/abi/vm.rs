@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wasmtime::{Instance, Store, Val};
 
+use super::cost::Cost;
 use super::flow::{Action, End};
 use super::head::{Head, Headers, Reply};
 use super::host::{Direction, Host, Metric, ROOT, Stream, Tick};
@@ -12,31 +13,6 @@ use super::world::{World, nanoseconds};
 
 /// Instructions that one callback may take: a module that never ends fails the test.
 const FUEL: u64 = 4_000_000_000;
-
-/// What callbacks cost.
-#[derive(Clone, Debug, Default)]
-pub struct Cost {
-    pub callbacks: BTreeMap<&'static str, u64>,
-    pub hostcalls: BTreeMap<&'static str, u64>,
-    pub instructions: u64,
-}
-
-impl Cost {
-    /// What came on top of an earlier cost.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let since = |now: &BTreeMap<&'static str, u64>, then: &BTreeMap<&'static str, u64>| {
-            let more = now
-                .iter()
-                .map(|(name, n)| (*name, n - then.get(name).unwrap_or(&0)));
-            more.filter(|(_, n)| *n > 0).collect()
-        };
-        Self {
-            callbacks: since(&self.callbacks, &earlier.callbacks),
-            hostcalls: since(&self.hostcalls, &earlier.hostcalls),
-            instructions: self.instructions - earlier.instructions,
-        }
-    }
-}
 
 /// A started VM, to be had again without a start. Between callbacks a module is nothing but its memory.
 pub struct Image {

@@ -85,11 +85,11 @@ fn environment(call: &mut Call<'_>) -> Vec<Vec<u8>> {
 }
 
 fn write_environment(call: &mut Call<'_>, pointers_at: u32, bytes_at: u32) -> Answered {
-    let (mut pointer_at, mut at) = (pointers_at, bytes_at);
+    let (mut place, mut at) = (pointers_at, bytes_at);
     for variable in environment(call) {
-        call.put(pointer_at, &at.to_le_bytes())?;
+        call.put(place, &at.to_le_bytes())?;
         call.put(at, &variable)?;
-        pointer_at += 4;
+        place += 4;
         at += u32::try_from(variable.len()).expect("variables are short");
     }
     Ok(())

@@ -4,9 +4,10 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
 use super::calls::HttpCall;
+use super::cost::Cost;
 use super::exchange::Exchange;
 use super::head::{Head, Reply};
-use super::vm::{Cost, Vm};
+use super::vm::Vm;
 
 #[derive(Clone)]
 pub struct Worker(Rc<RefCell<Vm>>);

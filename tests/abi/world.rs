@@ -175,9 +175,13 @@ impl World {
     pub fn log_text(&self) -> String {
         let state = self.read();
         let lines = state.log.iter().rev().take(12).rev();
-        lines
-            .map(|(level, text)| format!("    [{level}] {text}\n"))
-            .collect()
+        let lines: Vec<_> = lines
+            .map(|(level, text)| format!("    [{level}] {text}"))
+            .collect();
+        lines.join(
+            "
+",
+        )
     }
 
     /// From now on these calls go wrong.
