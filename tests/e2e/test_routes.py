@@ -1,7 +1,10 @@
 """The parts of envoy/envoy.yaml around the filter: the route without it, and the caller key from the environment."""
 
+import json
+
 import pytest
 from real_envoy import EnvoyConfig, RealEnvoy
+from scripted_server import error
 from silent_client import BOTH, SilentClient
 
 OFF = ("x-session-filter", "off")
@@ -21,6 +24,36 @@ def test_nothing_is_learned_on_a_route_with_the_filter_switched_off(envoy):
     client = SilentClient(envoy.port, [("x-api-key", "off, too")])
     assert client.initialize(headers=[("accept", BOTH), OFF]).session
     assert envoy.outcome(client.list_tools()) == "passed_no_session"
+
+
+def rewriting(config):
+    """The filter's own requests skip the route: it has to find out where this one leads."""
+    route = config.connection_manager["route_config"]["virtual_hosts"][0]["routes"][-1]["route"]
+    route["prefix_rewrite"] = "/inside/"
+    route["host_rewrite_literal"] = "inside.test"
+    return config
+
+
+def test_a_session_behind_a_rewriting_route_survives_a_refused_request(fake_server):
+    answer, here = fake_server.answer, ("/inside/mcp", "inside.test")
+
+    def answer_inside_only(message):
+        return answer(message) if (message.path, message.header("host")) == here else error(404, "not here")
+
+    fake_server.answer = answer_inside_only
+    try:
+        with RealEnvoy(rewriting(EnvoyConfig(fake_server.port))) as envoy:
+            client = SilentClient(envoy.port)
+            session = client.initialize().session
+            refused = client.call("refuse", {"status": 400})
+            assert refused.status == 400
+            assert envoy.outcome(refused) == "repaired"
+            ping = fake_server.last
+            assert json.loads(ping.body)["method"] == "ping"
+            assert (ping.path, ping.header("host")) == here
+            assert client.list_tools().result["session"] == session
+    finally:
+        fake_server.answer = answer
 
 
 @pytest.mark.parametrize("key", ["", "a secret", "s" * 4096])
