@@ -25,3 +25,20 @@ fn every_scenario_holds_in_the_core() {
     scenarios.iter().for_each(run::run);
     println!("{} scenarios", scenarios.len());
 }
+
+#[test]
+fn no_scenario_file_is_left_out() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let names = paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    let mut names: Vec<String> = names.filter(|name| name != "parts").collect();
+    names.sort();
+    let mut read: Vec<String> = scenario::all()
+        .into_iter()
+        .map(|scenario| scenario.file)
+        .collect();
+    read.dedup();
+    assert_eq!(read, names);
+}

@@ -18,28 +18,7 @@ mod testing;
 use scenario::Level;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-/// There are no files to read here: they are compiled in.
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        [$(($name, include_bytes!(concat!("scenarios/", $name, ".json")).as_slice())),*]
-    };
-}
-
 #[wasm_bindgen_test]
 fn every_scenario_holds_in_the_core_as_wasm() {
-    let files = files![
-        "callers",
-        "endings",
-        "hold",
-        "learning",
-        "lifetimes",
-        "observe",
-        "repair",
-        "untouched",
-    ];
-    let scenarios = files
-        .into_iter()
-        .flat_map(|(name, json)| scenario::parse(name, json))
-        .filter(|scenario| scenario.levels.contains(&Level::Core));
-    assert!(scenarios.inspect(run::run).count() > 0);
+    scenario::at(Level::Core).iter().for_each(run::run);
 }

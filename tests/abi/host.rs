@@ -152,7 +152,8 @@ impl Host {
         let Some(stream) = self.streams.get_mut(&context) else {
             return;
         };
-        if !stream.flow(direction).waits() {
+        let again = self.resumed.contains(&(context, direction));
+        if again || !stream.flow(direction).waits() {
             let callback = self.callback;
             self.offend(format!(
                 "{callback} resumed the {direction:?} of context {context}, which was not waiting"

@@ -11,11 +11,34 @@ from scripted_server import Answer, ScriptedServer
 from silent_client import SilentClient
 
 
+FOLDER = ROOT / "tests/scenarios"
+PARTS = json.loads((FOLDER / "parts.json").read_text())
+
+
+def spell_out(value):
+    """`"@name"` stands for a part of parts.json, repeat and join for long texts."""
+    match value:
+        case str() if value.startswith("@"):
+            return spell_out(PARTS[value[1:]])
+        case list():
+            return [spell_out(item) for item in value]
+        case {"repeat": text, "times": times}:
+            return text * times
+        case {"join": texts}:
+            return "".join(spell_out(texts))
+        case dict():
+            return {key: spell_out(item) for key, item in value.items()}
+        case _:
+            return value
+
+
 def for_envoy():
     """Those that run at this level; the ones of one configuration follow each other, so that they share an Envoy."""
     found = []
-    for path in sorted((ROOT / "tests/scenarios").glob("*.json")):
-        for scenario in json.loads(path.read_text()):
+    for path in sorted(FOLDER.glob("*.json")):
+        if path.stem == "parts":
+            continue
+        for scenario in spell_out(json.loads(path.read_text())):
             if "envoy" in scenario.get("levels", ["envoy"]):
                 settings = scenario.get("config", {})
                 found.append(pytest.param(settings, scenario["steps"], id=f"{path.stem}: {scenario['name']}"))

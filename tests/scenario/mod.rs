@@ -8,13 +8,15 @@
 #![allow(dead_code)]
 
 mod parse;
+mod parts;
 mod reader;
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use parts::Parts;
 
 /// Header lines in their order, with names in lower case.
 pub type HeaderLines = Vec<(String, Vec<u8>)>;
@@ -135,35 +137,27 @@ pub fn at(level: Level) -> Vec<Scenario> {
         .collect()
 }
 
-/// The scenarios of all files, in the order of the files' names.
+/// The scenarios of all files, in the order of their names. They are compiled in: not every level can read files.
 pub fn all() -> Vec<Scenario> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut paths: Vec<_> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry of tests/scenarios can be read")
-                .path()
-        })
-        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
-        .collect();
-    paths.sort();
-    let scenarios: Vec<_> = paths.iter().flat_map(|path| in_file(path)).collect();
-    assert!(
-        !scenarios.is_empty(),
-        "{}: no scenario at all",
-        folder.display()
-    );
-    scenarios
+    let parts = Parts::parse(PARTS);
+    let scenarios = |(name, json): &(&str, &[u8])| parse::scenarios(name, json, &parts);
+    FILES.iter().flat_map(scenarios).collect()
 }
 
-fn in_file(path: &Path) -> Vec<Scenario> {
-    let name = path
-        .file_stem()
-        .expect("a file has a name")
-        .to_string_lossy()
-        .into_owned();
-    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    parse::scenarios(&name, &bytes)
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../scenarios/", $name, ".json")))),*]
+    };
 }
+
+const FILES: &[(&str, &[u8])] = files![
+    "callers",
+    "endings",
+    "hold",
+    "learning",
+    "lifetimes",
+    "observe",
+    "repair",
+    "untouched",
+];
+const PARTS: &[u8] = include_bytes!("../scenarios/parts.json");

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use super::parts::Parts;
 use super::reader::Node;
 use super::{Answer, Exchange, Expected, HeaderLines, Level, OUTCOMES, Request, Scenario, Step};
 
 /// The scenarios of one file's text.
-pub fn scenarios(file: &str, json: &[u8]) -> Vec<Scenario> {
+pub fn scenarios(file: &str, json: &[u8], parts: &Parts) -> Vec<Scenario> {
     let root: Value = serde_json::from_slice(json).unwrap_or_else(|e| panic!("{file}.json: {e}"));
+    let root = parts.spell_out(root);
     let scenarios: Vec<Scenario> = Node::new(format!("{file}.json"), root)
         .list()
         .into_iter()
