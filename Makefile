@@ -23,7 +23,7 @@ add-target = $(call say,rust target $(1)); \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build check test test-all test-unit test-core test-abi test-wasm test-e2e test-e2e-long demo up clean
+.PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long demo up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,12 @@ test-core: ## scenarios on the core alone
 test-abi: build ## scenarios on the built module, with a mock host
 	$(call say,scenarios: the module in a mock host)
 	@cargo test --locked --test abi
+	@$(MAKE) --no-print-directory budget
+
+budget: build ## hostcalls and instructions for each kind of request
+	$(call say,what a request costs)
+	@cargo test --locked --quiet --test abi -- --nocapture --exact abi::budget::hostcalls_per_request_stay_within_the_table \
+		| grep -E "instructions|^ +[0-9]+ +[0-9]+ "
 
 test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 	$(call add-target,wasm32-unknown-unknown)

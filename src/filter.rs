@@ -89,15 +89,16 @@ impl Shared {
     /// Makes the slots and agrees with the other VMs on a salt, anew with every tick: should two have started at the
     /// same time with two salts, the one that was overwritten follows.
     fn agree(&self) -> Result<(), PlatformError> {
+        let host = Host::default();
         let memory = Memory::new(&self.config);
-        let salt = memory.salt(&Host, || {
+        let salt = memory.salt(&host, || {
             let mut salt = [0; 32];
             getrandom::fill(&mut salt).is_ok().then_some(salt)
         })?;
         let Some(salt) = salt else { return Ok(()) };
         let is_new = self.plugin.borrow().as_ref().is_none_or(|p| p.salt != salt);
         if is_new {
-            memory.create_slots(&Host)?;
+            memory.create_slots(&host)?;
             let secret = std::env::var_os(SECRET_VARIABLE).unwrap_or_default();
             *self.plugin.borrow_mut() = Some(Rc::new(Plugin {
                 config: self.config.clone(),
@@ -131,7 +132,7 @@ impl Shared {
     }
 
     fn complain(&self, error: PlatformError) {
-        let now = Host.now();
+        let now = Host::default().now();
         let is_recent = |last: Millis| now.since(last) < COMPLAINT_INTERVAL;
         if self.complained.get().is_some_and(is_recent) {
             return;
@@ -180,7 +181,8 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(shared) = &self.shared else { return };
         follow_log_level();
-        let now = Host.now();
+        let host = Host::default();
+        let now = host.now();
         let overdue = shared.holds.borrow_mut().overdue(now, TICK);
         for (request, reason) in overdue {
             note_overdue(shared, reason);
@@ -191,7 +193,7 @@ impl RootContext for Root {
             shared.note(&Signal::Failed(error));
         }
         if let Some(plugin) = shared.plugin() {
-            match plugin.memory.sweep(&Host, now) {
+            match plugin.memory.sweep(&host, now) {
                 Ok(None) => {}
                 Ok(Some(living)) => shared.metrics.set_live(living),
                 Err(error) => shared.note(&Signal::Failed(error)),
@@ -279,12 +281,13 @@ impl HttpContext for Http {
             Ok(headers) => headers,
             Err(error) => return self.failed(error),
         };
+        let host = Host::default();
         let may_hold = shared.holds.borrow().are_supported();
-        let (exchange, step) = Exchange::begin(&plugin, &Host, headers, ended, may_hold);
+        let (exchange, step) = Exchange::begin(&plugin, &host, headers, ended, may_hold);
         self.plugin = Some(plugin);
         self.exchange = exchange;
         if self.exchange.is_held() {
-            shared.holds.borrow_mut().begin(self.id, Host.now());
+            shared.holds.borrow_mut().begin(self.id, host.now());
         }
         self.obey_request(step)
     }
@@ -326,9 +329,8 @@ impl HttpContext for Http {
             return Action::Continue;
         }
         match host::headers(Map::Answer) {
-            Ok(headers) => {
-                self.answer(|exchange, plugin| exchange.answer_headers(plugin, &Host, &headers))
-            }
+            Ok(headers) => self
+                .answer(|exchange, plugin, host| exchange.answer_headers(plugin, host, &headers)),
             Err(error) => self.failed(error),
         }
     }
@@ -342,16 +344,16 @@ impl HttpContext for Http {
                 Err(error) => self.note(&[Signal::Failed(error)]),
             }
         }
-        self.answer(|exchange, plugin| exchange.answer_body(plugin, &Host, &bytes, size))
+        self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &bytes, size))
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        self.answer(|exchange, plugin| exchange.answer_body(plugin, &Host, &[], 0))
+        self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &[], 0))
     }
 
     fn on_log(&mut self) {
         if let Some(plugin) = &self.plugin {
-            let signals = mem::take(&mut self.exchange).over(plugin, &Host);
+            let signals = mem::take(&mut self.exchange).over(plugin, &Host::default());
             self.note(&signals);
         }
     }
@@ -365,7 +367,8 @@ impl Context for Http {
         let status = host::headers(Map::PingAnswer)
             .ok()
             .and_then(|headers| headers.status());
-        let action = self.answer(|exchange, plugin| exchange.ping_answered(plugin, &Host, status));
+        let action =
+            self.answer(|exchange, plugin, host| exchange.ping_answered(plugin, host, status));
         if action == Action::Continue
             && let Err(error) = host::resume(Stream::Answer)
         {
@@ -413,13 +416,13 @@ impl Http {
 
     fn answer(
         &mut self,
-        event: impl FnOnce(Exchange, &Plugin) -> (Exchange, Step<AnswerAction>),
+        event: impl FnOnce(Exchange, &Plugin, &Host) -> (Exchange, Step<AnswerAction>),
     ) -> Action {
         self.end_wait();
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
         };
-        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin);
+        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin, &Host::default());
         self.exchange = exchange;
         self.note(&step.signals);
         match step.action {

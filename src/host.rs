@@ -4,6 +4,7 @@
 //! host refuses a call; a panic ends the worker's VM. Here a status is a number, known or not, and an answer is bytes.
 #![allow(unsafe_code, reason = "the only file that crosses into the host")]
 
+use std::cell::OnceCell;
 use std::ptr;
 use std::time::Duration;
 
@@ -291,8 +292,22 @@ pub(crate) fn record(metric: Metric, value: u64) -> Result<()> {
     })
 }
 
-/// The host as the core sees it.
-pub(crate) struct Host;
+/// A clock that can't be read stands at zero: sessions then expire later, not sooner.
+fn now() -> Millis {
+    let mut nanoseconds = 0;
+    // SAFETY: the pointer is valid during the call.
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    match status {
+        OK => Millis(nanoseconds / 1_000_000),
+        _ => Millis::default(),
+    }
+}
+
+/// The host as the core sees it during one callback, in which time stands still.
+#[derive(Default)]
+pub(crate) struct Host {
+    now: OnceCell<Millis>,
+}
 
 impl Store for Host {
     fn read(&self, key: &str) -> Result<Option<Stored>> {
@@ -323,15 +338,8 @@ impl Store for Host {
 }
 
 impl Platform for Host {
-    /// A clock that can't be read stands still: sessions then expire later, not sooner.
     fn now(&self) -> Millis {
-        let mut nanoseconds = 0;
-        // SAFETY: the pointer is valid during the call.
-        let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-        match status {
-            OK => Millis(nanoseconds / 1_000_000),
-            _ => Millis::default(),
-        }
+        *self.now.get_or_init(now)
     }
 
     fn nonce(&self) -> u64 {

@@ -22,15 +22,15 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "a repair (GET)",
-        "2 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 2 replace_header_map_value, 1 set_property",
+        "1 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 2 replace_header_map_value, 1 set_property",
     ),
     (
         "a repair (held POST)",
-        "1 get_buffer_bytes, 3 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 3 replace_header_map_value, 1 set_property",
+        "1 get_buffer_bytes, 1 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 3 replace_header_map_value, 1 set_property",
     ),
     (
         "a learning",
-        "2 get_buffer_bytes, 4 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 3 get_property, 3 get_shared_data, 1 increment_metric, 1 set_property, 2 set_shared_data",
+        "2 get_buffer_bytes, 3 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 3 get_property, 3 get_shared_data, 1 increment_metric, 1 set_property, 2 set_shared_data",
     ),
 ];
 
