@@ -5,6 +5,7 @@
 mod fields;
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use serde_json::{Map, Value};
@@ -98,7 +99,7 @@ pub struct SessionConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryConfig {
     /// How many callers are remembered: one key in shared data each.
-    pub slots: u32,
+    pub slots: NonZeroU32,
     /// How many sessions one caller may have.
     pub per_caller: u32,
 }
@@ -139,7 +140,7 @@ impl Default for Config {
                 max_age: Duration::from_secs(24 * 60 * 60),
             },
             memory: MemoryConfig {
-                slots: 4096,
+                slots: NonZeroU32::new(4096).unwrap_or(NonZeroU32::MIN),
                 per_caller: 64,
             },
             subrequest: SubrequestConfig {
@@ -258,10 +259,12 @@ fn read_session(session: &Fields, default: SessionConfig) -> Result<SessionConfi
 
 fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, ConfigError> {
     let config = MemoryConfig {
-        slots: memory.number("slots", 1..=1 << 20, default.slots)?,
+        slots: read_slots(memory, default.slots)?,
         per_caller: memory.number("per_caller", 1..=4096, default.per_caller)?,
     };
-    let ceiling = config.slot_bytes().saturating_mul(config.slots as usize);
+    let ceiling = config
+        .slot_bytes()
+        .saturating_mul(config.slots.get() as usize);
     if ceiling > MEMORY_CEILING {
         return Err(ConfigError::found(
             "memory.slots",
@@ -281,6 +284,11 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
     memory.number("replay_bytes", 0..=1 << 20, 65_536)?;
     memory.refuse_unless_absent("replay_bytes", "recovery (`on_session_lost: \"recover\"`)")?;
     Ok(config)
+}
+
+fn read_slots(memory: &Fields, default: NonZeroU32) -> Result<NonZeroU32, ConfigError> {
+    let slots = memory.number("slots", 1..=1 << 17, default.get())?;
+    Ok(NonZeroU32::new(slots).unwrap_or(default))
 }
 
 fn read_subrequest(root: &Fields, default: Duration) -> Result<SubrequestConfig, ConfigError> {

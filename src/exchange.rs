@@ -33,7 +33,6 @@ pub const SCAN_BYTES: usize = 64 * 1024;
 pub const ANSWER_BYTES: usize = 64 * 1024;
 
 /// What all requests of a VM share.
-#[derive(Debug)]
 pub struct Plugin {
     /// What the filter is told to do.
     pub config: Config,
@@ -83,6 +82,8 @@ pub enum Signal {
     Outcome(Outcome, Option<SessionId>),
     /// So many sessions had to make room.
     Evicted(usize),
+    /// Other workers changed the same slot faster, again and again: nothing was written.
+    Contended,
     /// The host refused a call; the request went on without.
     Failed(PlatformError),
 }
@@ -145,6 +146,8 @@ pub struct Asking {
     request: Request,
     session: InSession,
     outcome: Outcome,
+    /// What the server answered to the request: 400 or 404.
+    status: u16,
 }
 
 /// A remembered session that a request went up in.
@@ -265,7 +268,7 @@ impl Exchange {
     #[must_use]
     pub fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         let (outcome, session) = match self {
-            Self::Held(held) => (Outcome::PassedTimeout, Some(held.session.id)),
+            Self::Held(held) => (Outcome::PassedUnknownMethod, Some(held.session.id)),
             Self::Sent(sent) if sent.body.is_initialize() => (Outcome::PassedInitialize, None),
             Self::Sent(sent) => (sent.outcome, sent.session.map(|session| session.id)),
             Self::Asking(asking) => (asking.outcome, Some(asking.session.id)),
@@ -341,20 +344,19 @@ impl InSession {
 }
 
 impl Plugin {
-    /// Changes what is remembered of the request's caller, and tells what there is to count.
+    /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.
     fn remember(
         &self,
         platform: &impl Platform,
         request: &Request,
         change: impl Fn(&mut CallerRecord),
-    ) -> Vec<Signal> {
-        let done = self
-            .memory
-            .change(platform, &request.caller, platform.now(), change);
-        match done {
-            Ok(Change { evicted: 0, .. }) => Vec::new(),
-            Ok(Change { evicted, .. }) => vec![Signal::Evicted(evicted)],
-            Err(error) => vec![Signal::Failed(error)],
+    ) -> (bool, Vec<Signal>) {
+        let memory = &self.memory;
+        match memory.change(platform, &request.caller, platform.now(), change) {
+            Ok(Change::Done { evicted: 0 }) => (true, Vec::new()),
+            Ok(Change::Done { evicted }) => (true, vec![Signal::Evicted(evicted)]),
+            Ok(Change::GivenUp) => (false, vec![Signal::Contended]),
+            Err(error) => (false, vec![Signal::Failed(error)]),
         }
     }
 }

@@ -1,153 +1,31 @@
 //! The only file that talks to proxy-wasm: its callbacks become events, steps become hostcalls.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::mem;
 use std::rc::Rc;
-use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
 use crate::config::Config;
-use crate::digest::DigestKey;
 use crate::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step};
-use crate::hold::{Holds, Reason};
+use crate::hold;
 use crate::host::{self, Buffer, Host, Map, Stream};
-use crate::memory::Memory;
-use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::ping::Ping;
-use crate::platform::{Platform, PlatformError};
+use crate::platform::PlatformError;
 use crate::repair::Edit;
-use crate::session::SessionId;
-use crate::time::Millis;
-
-/// How often a VM looks at what waits, and at the memory.
-const TICK: Duration = Duration::from_millis(250);
-/// How often a VM writes of failing hostcalls into the log.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// The environment variable with the operator's secret for digests (`vm_config.environment_variables`).
-const SECRET_VARIABLE: &str = "MCP_SESSION_FILTER_KEY";
-/// The property that an access log shows: `%FILTER_STATE(wasm.mcp_session.outcome:PLAIN)%`.
-const OUTCOME_PROPERTY: &str = "mcp_session.outcome";
+use crate::worker::{HostLog, Worker, follow_log_level};
 
 proxy_wasm::main! {{
     // Refused if a second plugin in this VM was first; it is the same logger.
     let _ = log::set_logger(&HostLog);
-    proxy_wasm::set_root_context(|id| Box::new(Root { id, shared: None }));
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: None }));
 }}
-
-/// Writes log lines by a call that can fail without a panic.
-struct HostLog;
-
-impl log::Log for HostLog {
-    fn enabled(&self, metadata: &log::Metadata) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &log::Record) {
-        if self.enabled(record.metadata()) {
-            host::log(
-                record.level(),
-                &format!("mcp_session_filter: {}", record.args()),
-            );
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// What a configured plugin and all its requests in this VM share.
-struct Shared {
-    config: Config,
-    /// Nothing until the VMs agreed on a salt.
-    plugin: RefCell<Option<Rc<Plugin>>>,
-    holds: RefCell<Holds>,
-    /// What is to go on with the next tick: held for too long, or the host refused to let it go at once.
-    stalled: RefCell<BTreeMap<u32, Stream>>,
-    metrics: Metrics,
-    complained: Cell<Option<Millis>>,
-}
-
-impl Shared {
-    fn new(config: Config) -> Self {
-        Self {
-            config,
-            plugin: RefCell::default(),
-            holds: RefCell::default(),
-            stalled: RefCell::default(),
-            metrics: Metrics::define(),
-            complained: Cell::default(),
-        }
-    }
-
-    fn plugin(&self) -> Option<Rc<Plugin>> {
-        self.plugin.borrow().clone()
-    }
-
-    /// Makes the slots and agrees with the other VMs on a salt, anew with every tick: should two have started at the
-    /// same time with two salts, the one that was overwritten follows.
-    fn agree(&self) -> Result<(), PlatformError> {
-        let host = Host::default();
-        let memory = Memory::new(&self.config);
-        let salt = memory.salt(&host, || {
-            let mut salt = [0; 32];
-            getrandom::fill(&mut salt).is_ok().then_some(salt)
-        })?;
-        let Some(salt) = salt else { return Ok(()) };
-        let is_new = self.plugin.borrow().as_ref().is_none_or(|p| p.salt != salt);
-        if is_new {
-            memory.create_slots(&host)?;
-            let secret = std::env::var_os(SECRET_VARIABLE).unwrap_or_default();
-            *self.plugin.borrow_mut() = Some(Rc::new(Plugin {
-                config: self.config.clone(),
-                memory,
-                key: DigestKey::new(&salt, secret.as_encoded_bytes()),
-                salt,
-            }));
-        }
-        Ok(())
-    }
-
-    fn note(&self, signal: &Signal) {
-        self.metrics.count(signal);
-        match signal {
-            Signal::Outcome(outcome, session) => {
-                // Only the log of this one request lacks it then.
-                let _ = host::set_property(OUTCOME_PROPERTY, outcome.name());
-                if log::log_enabled!(log::Level::Debug) {
-                    let session = session.as_ref().map(SessionId::fingerprint);
-                    let session = session.as_deref().unwrap_or("none");
-                    log::debug!("{} (session {session})", outcome.name());
-                }
-            }
-            Signal::Failed(error) => self.complain(*error),
-            Signal::Evicted(sessions) => {
-                log::debug!(
-                    "{sessions} sessions evicted: memory.slots or memory.per_caller is small"
-                );
-            }
-        }
-    }
-
-    fn complain(&self, error: PlatformError) {
-        let now = Host::default().now();
-        let is_recent = |last: Millis| now.since(last) < COMPLAINT_INTERVAL;
-        if self.complained.get().is_some_and(is_recent) {
-            return;
-        }
-        self.complained.set(Some(now));
-        log::warn!(
-            "{error}; requests go on without their session. The counter mcp_session.host_error says how many; \
-             if it grows, compare this Envoy with the versions that the filter supports"
-        );
-    }
-}
 
 struct Root {
     id: u32,
-    shared: Option<Rc<Shared>>,
+    /// Nothing until it is configured.
+    worker: Option<Rc<Worker>>,
 }
 
 impl Context for Root {}
@@ -167,36 +45,26 @@ impl RootContext for Root {
                 return false;
             }
         };
-        let shared = Shared::new(config);
-        if let Err(error) = shared.agree() {
-            shared.note(&Signal::Failed(error));
+        let worker = Worker::new(config);
+        if let Err(error) = worker.agree() {
+            worker.note(&Signal::Failed(error));
         }
-        if let Err(error) = host::set_tick_period(TICK) {
-            shared.note(&Signal::Failed(error));
+        if let Err(error) = host::set_tick_period(hold::TICK) {
+            worker.holds.borrow_mut().give_up();
+            worker.note(&Signal::Failed(error));
         }
-        self.shared = Some(Rc::new(shared));
+        self.worker = Some(Rc::new(worker));
         true
     }
 
     fn on_tick(&mut self) {
-        let Some(shared) = &self.shared else { return };
+        let Some(worker) = &self.worker else { return };
         follow_log_level();
-        let host = Host::default();
-        let now = host.now();
-        let overdue = shared.holds.borrow_mut().overdue(now, TICK);
-        for (request, reason) in overdue {
-            note_overdue(shared, reason);
-            shared.stalled.borrow_mut().insert(request, Stream::Request);
-        }
-        self.resume_stalled(shared);
-        if let Err(error) = shared.agree() {
-            shared.note(&Signal::Failed(error));
-        }
-        if let Some(plugin) = shared.plugin() {
-            match plugin.memory.sweep(&host, now) {
-                Ok(None) => {}
-                Ok(Some(living)) => shared.metrics.set_live(living),
-                Err(error) => shared.note(&Signal::Failed(error)),
+        worker.collect_overdue();
+        self.resume_stalled(worker);
+        for done in [worker.agree(), worker.sweep()] {
+            if let Err(error) = done {
+                worker.note(&Signal::Failed(error));
             }
         }
     }
@@ -204,10 +72,11 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Http {
             id,
-            shared: self.shared.clone(),
+            worker: self.worker.clone(),
             plugin: None,
             exchange: Exchange::Passing,
             scanned: 0,
+            answer_body: Waiting::Nothing,
         }))
     }
 
@@ -217,15 +86,15 @@ impl RootContext for Root {
 }
 
 impl Root {
-    fn resume_stalled(&self, shared: &Shared) {
-        if shared.stalled.borrow().is_empty() {
+    fn resume_stalled(&self, worker: &Worker) {
+        if worker.stalled.borrow().is_empty() {
             return;
         }
-        shared.stalled.borrow_mut().retain(|context, stream| {
+        worker.stalled.borrow_mut().retain(|context, stream| {
             // Refused, the previous context stays in effect, and somebody else's request would go on.
             let done = host::set_effective_context(*context).and_then(|()| host::resume(*stream));
             if let Err(error) = done {
-                shared.note(&Signal::Failed(error));
+                worker.note(&Signal::Failed(error));
             }
             // Who has gone leaves the list by itself.
             done.is_err()
@@ -234,42 +103,32 @@ impl Root {
     }
 }
 
-fn note_overdue(shared: &Shared, reason: Reason) {
-    match reason {
-        Reason::Slow => {}
-        Reason::NoBody => shared.metrics.count_hold_unsupported(),
-        Reason::Unsupported => {
-            shared.metrics.count_hold_unsupported();
-            log::error!(
-                "hold_request_headers needs `allow_on_headers_stop_iteration: true` in the plugin's \
-                 PluginConfig (Envoy 1.35 or later): headers waited, and no body came. This worker goes on as with \
-                 `hold_request_headers: false`"
-            );
-        }
-    }
-}
-
-/// Log levels can change while Envoy runs.
-fn follow_log_level() {
-    log::set_max_level(host::log_level().unwrap_or(log::LevelFilter::Warn));
-}
-
 struct Http {
     id: u32,
-    shared: Option<Rc<Shared>>,
+    worker: Option<Rc<Worker>>,
     /// What this request is judged by from its headers on.
     plugin: Option<Rc<Plugin>>,
     exchange: Exchange,
     /// Bytes at the start of the waiting request body that were scanned before.
     scanned: usize,
+    answer_body: Waiting,
+}
+
+/// What of an answer's body waits in the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    /// Some pieces. To resume from outside would lose those that come after (seen in 1.36): the next one does it.
+    Pieces,
+    All,
 }
 
 impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, ended: bool) -> Action {
-        let Some(shared) = self.shared.clone() else {
+        let Some(worker) = self.worker.clone() else {
             return Action::Continue;
         };
-        let Some(plugin) = shared.plugin() else {
+        let Some(plugin) = worker.plugin() else {
             return Action::Continue;
         };
         match host::request_header(":path") {
@@ -281,13 +140,12 @@ impl HttpContext for Http {
             Ok(headers) => headers,
             Err(error) => return self.failed(error),
         };
-        let host = Host::default();
-        let may_hold = shared.holds.borrow().are_supported();
-        let (exchange, step) = Exchange::begin(&plugin, &host, headers, ended, may_hold);
+        let may_hold = worker.holds.borrow().are_supported();
+        let (exchange, step) = Exchange::begin(&plugin, &Host::default(), headers, ended, may_hold);
         self.plugin = Some(plugin);
         self.exchange = exchange;
         if self.exchange.is_held() {
-            shared.holds.borrow_mut().begin(self.id, host.now());
+            worker.holds.borrow_mut().begin(self.id);
         }
         self.obey_request(step)
     }
@@ -335,7 +193,7 @@ impl HttpContext for Http {
         }
     }
 
-    fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, ended: bool) -> Action {
         let mut bytes = Vec::new();
         if self.exchange.reads_answer() {
             match host::buffer(Buffer::AnswerBody, 0, size) {
@@ -344,11 +202,21 @@ impl HttpContext for Http {
                 Err(error) => self.note(&[Signal::Failed(error)]),
             }
         }
-        self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &bytes, size))
+        let action =
+            self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &bytes, size));
+        self.answer_body = match action {
+            Action::Pause if ended => Waiting::All,
+            Action::Pause => Waiting::Pieces,
+            _ => Waiting::Nothing,
+        };
+        action
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &[], 0))
+        let action =
+            self.answer(|exchange, plugin, host| exchange.answer_body(plugin, host, &[], 0));
+        self.answer_body = Waiting::All;
+        action
     }
 
     fn on_log(&mut self) {
@@ -369,13 +237,12 @@ impl Context for Http {
             .and_then(|headers| headers.status());
         let action =
             self.answer(|exchange, plugin, host| exchange.ping_answered(plugin, host, status));
-        if action == Action::Continue
-            && let Err(error) = host::resume(Stream::Answer)
-        {
-            self.note(&[Signal::Failed(error)]);
-            if let Some(shared) = &self.shared {
-                shared.stalled.borrow_mut().insert(self.id, Stream::Answer);
-            }
+        if action == Action::Pause || self.answer_body == Waiting::Pieces {
+            return;
+        }
+        if let (Err(error), Some(worker)) = (host::resume(Stream::Answer), &self.worker) {
+            worker.note(&Signal::Failed(error));
+            worker.stalled.borrow_mut().insert(self.id, Stream::Answer);
         }
     }
 
@@ -386,10 +253,10 @@ impl Context for Http {
 }
 
 impl Http {
-    /// The root lets a request go that waited too long; its own context learns of it here.
+    /// A request that waited too long is let go; its own context learns of it here.
     fn notice_let_go(&mut self) {
-        let Some(shared) = &self.shared else { return };
-        if self.exchange.is_held() && !shared.holds.borrow_mut().body_arrived(self.id) {
+        let Some(worker) = &self.worker else { return };
+        if self.exchange.is_held() && !worker.holds.borrow_mut().body_arrived(self.id) {
             self.exchange = mem::take(&mut self.exchange).let_go();
         }
     }
@@ -463,18 +330,16 @@ impl Http {
         Action::Continue
     }
 
-    /// Nothing of this request is to be let go any more.
     fn end_wait(&self) {
-        if let Some(shared) = &self.shared {
-            shared.holds.borrow_mut().end(self.id);
-            shared.stalled.borrow_mut().remove(&self.id);
+        if let Some(worker) = &self.worker {
+            worker.end_wait(self.id);
         }
     }
 
     fn note(&self, signals: &[Signal]) {
-        if let Some(shared) = &self.shared {
+        if let Some(worker) = &self.worker {
             for signal in signals {
-                shared.note(signal);
+                worker.note(signal);
             }
         }
     }

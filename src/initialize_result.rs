@@ -12,7 +12,6 @@ use crate::sse::Events;
 pub const INITIALIZE_RESULT_BYTES: usize = 32 * 1024;
 
 /// Reads one answer piece by piece.
-#[derive(Debug)]
 pub struct VersionReader {
     body: Body,
 }
@@ -66,7 +65,6 @@ impl VersionReader {
 }
 
 /// What has to be remembered between two pieces.
-#[derive(Debug)]
 enum Body {
     Json { kept: Vec<u8>, end: ValueEnd },
     EventStream(Events),

@@ -8,7 +8,8 @@
 //!                                       steps
 //! ```
 //! One way through: request headers, body, verdict, answer headers, change of the memory. The core decides and the
-//! shell obeys: nothing but `filter` and `host` can name the host, and these are built for `wasm32-wasip1` only.
+//! shell obeys: only the shell (`filter`, `worker`, `metrics`,
+//! `host`) can name the host, and it is built for `wasm32-wasip1` alone.
 //!
 //! | what is it? | where it is decided |
 //! | --- | --- |
@@ -48,6 +49,8 @@ mod filter;
 mod host;
 #[cfg(target_os = "wasi")]
 mod metrics;
+#[cfg(target_os = "wasi")]
+mod worker;
 
 #[cfg(test)]
 extern crate self as mcp_session_filter;

@@ -9,6 +9,7 @@
 mod record;
 mod sweep;
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 pub use self::record::{CallerRecord, Rewritten, Session};
@@ -30,20 +31,23 @@ pub struct Memory {
     /// What all keys start with: the codec and the geometry, so that another version or configuration under the same
     /// `vm_id` reads other keys.
     prefix: String,
-    slots: u32,
+    slots: NonZeroU32,
     per_caller: usize,
     slot_bytes: usize,
     idle_timeout: Duration,
     max_age: Duration,
 }
 
-/// What a change did beside what was asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// How many sessions of this or another caller had to go to make room.
-    pub evicted: usize,
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It took place.
+    Done {
+        /// How many sessions of this or another caller had to make room.
+        evicted: usize,
+    },
     /// Others wrote faster every time, and nothing was changed.
-    pub given_up: bool,
+    GivenUp,
 }
 
 impl Memory {
@@ -76,7 +80,7 @@ impl Memory {
         if store.read(&done)?.is_some() {
             return Ok(());
         }
-        for slot in 0..self.slots {
+        for slot in 0..self.slots.get() {
             let key = self.key(slot);
             if store.read(&key)?.is_none() {
                 store.write(&key, &[], None)?;
@@ -144,23 +148,19 @@ impl Memory {
             let before = record.clone();
             change(&mut record);
             if record == before {
-                return Ok(Change::default());
+                return Ok(Change::Done { evicted: 0 });
             }
             let gone = record.shrink(self.per_caller, self.slot_bytes);
             match store.write(&self.key(place.slot), &record.encode(), place.token)? {
                 Written::Overtaken => {}
                 Written::Done => {
-                    return Ok(Change {
+                    return Ok(Change::Done {
                         evicted: gone + place.evicts,
-                        given_up: false,
                     });
                 }
             }
         }
-        Ok(Change {
-            evicted: 0,
-            given_up: true,
-        })
+        Ok(Change::GivenUp)
     }
 
     /// Whether a use of this session is worth writing down: at most eight times in an idle timeout.
@@ -199,10 +199,8 @@ impl Memory {
                 best = Some((used, place(CallerRecord::new(*caller), evicts)));
             }
         }
-        best.map(|(_, place)| place).ok_or(PlatformError {
-            call: "a table without slots",
-            status: 0,
-        })
+        let home = || Place::vacant(self.home(caller), caller);
+        Ok(best.map_or_else(home, |(_, place)| place))
     }
 
     /// A slot's record without what has expired; nothing if that is all, or if it is no record.
@@ -212,11 +210,14 @@ impl Memory {
         (!record.sessions.is_empty()).then_some(record)
     }
 
+    fn home(&self, caller: &Digest) -> u32 {
+        // A remainder is smaller than what it was divided by.
+        u32::try_from(caller.number() % u64::from(self.slots.get())).unwrap_or_default()
+    }
+
     fn neighbours(&self, caller: &Digest) -> impl Iterator<Item = u32> + use<> {
-        let slots = u64::from(self.slots);
-        let home = caller.number() % slots;
-        (0..u64::from(NEIGHBOURS).min(slots))
-            .filter_map(move |step| u32::try_from((home + step) % slots).ok())
+        let (home, slots) = (self.home(caller), self.slots);
+        (0..NEIGHBOURS.min(slots.get())).map(move |step| home.wrapping_add(step) % slots)
     }
 
     fn key(&self, slot: u32) -> String {
@@ -232,6 +233,17 @@ struct Place {
     record: CallerRecord,
     /// How many sessions of another caller go with it.
     evicts: usize,
+}
+
+impl Place {
+    fn vacant(slot: u32, caller: &Digest) -> Self {
+        Self {
+            slot,
+            token: None,
+            record: CallerRecord::new(*caller),
+            evicts: 0,
+        }
+    }
 }
 
 /// A slot's record, if it is this caller's: its first bytes tell without reading it all.

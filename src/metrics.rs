@@ -8,6 +8,7 @@ use crate::outcome::Outcome;
 pub(crate) struct Metrics {
     outcomes: [Option<Metric>; Outcome::ALL.len()],
     evicted: Option<Metric>,
+    contended: Option<Metric>,
     hold_unsupported: Option<Metric>,
     live: Option<Metric>,
 }
@@ -18,6 +19,7 @@ impl Metrics {
         Self {
             outcomes: Outcome::ALL.map(|outcome| counter(outcome.name())),
             evicted: counter("evicted"),
+            contended: counter("contended"),
             hold_unsupported: counter("hold_unsupported"),
             live: define(MetricKind::Gauge, "live"),
         }
@@ -28,6 +30,7 @@ impl Metrics {
             // Counted where it failed.
             Signal::Outcome(Outcome::HostError, _) => {}
             Signal::Outcome(outcome, _) => increment(self.outcome(*outcome), 1),
+            Signal::Contended => increment(self.contended, 1),
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),
             Signal::Evicted(sessions) => {
                 increment(self.evicted, i64::try_from(*sessions).unwrap_or(i64::MAX));

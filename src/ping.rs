@@ -1,15 +1,16 @@
 //! The filter's own question to a server: does this session live? A JSON-RPC `ping` (MCP 2025-11-25, Utilities, Ping),
 //! sent as the client's request was.
 
+use core::fmt;
 use core::time::Duration;
 
-use crate::config::SubrequestConfig;
+use crate::config::{SubrequestConfig, without_query};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
 use crate::memory::Rewritten;
 use crate::session::SessionId;
 
-/// A request of the filter's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request of the filter's own. It carries a client's credentials and a session's id: `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Ping {
     /// The upstream cluster.
     pub cluster: String,
@@ -35,13 +36,13 @@ pub struct Question<'a> {
     pub like: &'a Headers,
 }
 
-/// What an answer says of the session.
+/// What an answer says of the session that the request was refused in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The server answered in it.
     Lives,
-    /// The server refused it.
-    Refused,
+    /// The server refused it, with this status.
+    Refused(u16),
     /// The server said nothing about it: it was down, slow, or wanted credentials.
     Unknown,
 }
@@ -52,7 +53,7 @@ impl Verdict {
     pub fn of(status: Option<u16>) -> Self {
         match status {
             Some(200..=299) => Self::Lives,
-            Some(400 | 404) => Self::Refused,
+            Some(status @ (400 | 404)) => Self::Refused(status),
             _ => Self::Unknown,
         }
     }
@@ -80,6 +81,17 @@ const NOT_COPIED: [&str; 18] = [
     "upgrade",
 ];
 
+/// Envoy's own headers would set the ping's timeout and retries.
+fn is_left_out(name: &str) -> bool {
+    NOT_COPIED.contains(&name) || name.starts_with("x-envoy-")
+}
+
+impl fmt::Debug for Ping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ping(to {})", self.cluster)
+    }
+}
+
 impl Ping {
     /// A ping in a session, in a cluster, where and with what headers the question says. `nonce` keeps its JSON-RPC id
     /// apart from others.
@@ -95,7 +107,13 @@ impl Ping {
         let text = |bytes: &[u8]| core::str::from_utf8(bytes).ok().map(str::to_owned);
         let of = |name| like.get(name).and_then(text);
         let path = config.path.clone();
-        let path = path.or_else(|| rewritten.and_then(|to| text(to.path())));
+        let path = path.or_else(|| {
+            let path = of(":path")?;
+            let query = path
+                .split_at_checked(without_query(path.as_bytes()).len())?
+                .1;
+            Some(text(rewritten.as_ref()?.path())? + query)
+        });
         let authority = config.authority.clone();
         let authority = authority.or_else(|| rewritten.and_then(|to| text(to.authority())));
         let own = [
@@ -113,7 +131,7 @@ impl Ping {
         // The call takes text only: a header of other bytes can't go along.
         let copied = like.iter().filter_map(|(name, value)| {
             let name = text(name)?;
-            (!NOT_COPIED.contains(&name.as_str())).then_some((name, text(value)?))
+            (!is_left_out(&name)).then_some((name, text(value)?))
         });
         Self {
             cluster: (*cluster).to_owned(),
@@ -167,6 +185,7 @@ mod tests {
                 ("transfer-encoding", b"chunked"),
                 ("mcp-session-id", b"other"),
                 ("accept", b"*/*"),
+                ("x-envoy-upstream-rq-timeout-ms", b"60000"),
                 ("x-odd", b"\xff"),
             ],
         );
@@ -181,6 +200,7 @@ mod tests {
             ("mcp-session-id", vec!["s1"]),
             ("mcp-protocol-version", vec!["2025-06-18"]),
             ("accept", vec!["application/json, text/event-stream"]),
+            ("x-envoy-upstream-rq-timeout-ms", vec![]),
             ("x-odd", vec![]),
         ];
         for (name, lines) in expected {
@@ -193,14 +213,14 @@ mod tests {
 
     #[test]
     fn what_is_configured_goes_before_what_was_learned_and_that_before_the_request() {
-        let request = [(":path", b"/mcp".as_slice()), (":authority", b"a.test")];
+        let request = [(":path", b"/mcp?q".as_slice()), (":authority", b"a.test")];
         let learned = Rewritten::parse(b"/learned", b"learned.test");
         let config = r#"{"subrequest": {"path": "/set", "authority": "set.test"}}"#;
         let target = |ping: &Ping| format!("{}{}", of(ping, ":authority")[0], of(ping, ":path")[0]);
-        assert_eq!(target(&ping("", None, &request)), "a.test/mcp");
+        assert_eq!(target(&ping("", None, &request)), "a.test/mcp?q");
         assert_eq!(
             target(&ping("", learned.as_ref(), &request)),
-            "learned.test/learned"
+            "learned.test/learned?q"
         );
         assert_eq!(
             target(&ping(config, learned.as_ref(), &request)),

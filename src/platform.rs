@@ -19,13 +19,19 @@ pub trait Store {
     fn write(&self, key: &str, value: &[u8], token: Option<u32>) -> Result<Written, PlatformError>;
 }
 
-/// A value and the token of the write that made it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A value and the token of the write that made it. Values hold session ids: `Debug` does not show them.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Stored {
     /// The bytes; empty if the key was emptied or only created.
     pub value: Vec<u8>,
     /// To be handed back with the write that replaces this value.
     pub token: u32,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stored({} bytes)", self.value.len())
+    }
 }
 
 /// Whether a write took place.

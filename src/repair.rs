@@ -1,15 +1,26 @@
 //! What a repair changes in a request's headers.
 
+use core::fmt;
+
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
 use crate::memory::Session;
 
-/// One change of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One change of a header. Its value may be a session's id: `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Edit {
     /// All lines with this name go.
     Remove(&'static str),
     /// One line with this name and value takes the place of any other: TypeScript servers break on a second one.
     Set(&'static str, Vec<u8>),
+}
+
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remove(name) => write!(f, "Remove({name})"),
+            Self::Set(name, _) => write!(f, "Set({name})"),
+        }
+    }
 }
 
 /// The changes that put a request into a session.

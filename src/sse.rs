@@ -5,7 +5,6 @@
 use core::mem;
 
 /// A stream's events so far: the line it is in, and the data of the event that is not over.
-#[derive(Debug)]
 pub struct Events {
     line: Line,
     data: Data,
@@ -116,7 +115,6 @@ enum Line {
 }
 
 /// The data of an event.
-#[derive(Debug)]
 enum Data {
     /// No `data` line has come.
     None,

@@ -52,13 +52,8 @@ fn every_setting_arrives() {
     assert_eq!(config.caller.anonymous, Anonymous::Refuse);
     assert_eq!(config.session.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.session.max_age, Duration::from_secs(2 * 86_400));
-    assert_eq!(
-        config.memory,
-        MemoryConfig {
-            slots: 2,
-            per_caller: 8
-        }
-    );
+    assert_eq!(config.memory.slots.get(), 2);
+    assert_eq!(config.memory.per_caller, 8);
     assert_eq!(config.subrequest.authority.as_deref(), Some("mcp.internal"));
     assert_eq!(config.subrequest.path.as_deref(), Some("/up"));
     assert_eq!(config.subrequest.timeout, Duration::from_millis(1500));

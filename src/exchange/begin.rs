@@ -155,21 +155,17 @@ impl<P: Platform> Arrival<'_, P> {
         let is_observing = self.plugin.config.mode == Mode::Observe;
         let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
         let waits = may_be_initialize && holds && self.may_hold && !is_observing;
-        // Only the first request of a client has no version to name, and that is its initialize. A version makes an
-        // initialize unlikely enough where headers can't wait.
+        // Where headers can't wait: a client that names a version has had its answer to an initialize before. Should it
+        // still be one, the server refuses it in the old session.
         let is_certain = !may_be_initialize || has_version;
-        if is_observing {
-            let outcome = if is_certain || holds {
-                Outcome::WouldRepair
-            } else {
-                Outcome::PassedUnknownMethod
-            };
-            return self.send(None, outcome, Vec::new());
-        }
-        if !waits && !is_certain {
+        let will_know = waits || (is_observing && holds);
+        if !is_certain && !will_know {
             return self.send(None, Outcome::PassedUnknownMethod, Vec::new());
         }
         let signals = self.refresh(session);
+        if is_observing {
+            return self.send(None, Outcome::WouldRepair, signals);
+        }
         if waits {
             let held = Held {
                 request: self.request,
@@ -196,12 +192,12 @@ impl<P: Platform> Arrival<'_, P> {
         if !self.plugin.memory.is_refresh_due(session, now) {
             return Vec::new();
         }
-        self.plugin
-            .remember(self.platform, &self.request, |record| {
-                if let Some(session) = record.session_mut(&self.request.endpoint, &session.id) {
-                    session.used = now;
-                }
-            })
+        let used = |record: &mut CallerRecord| {
+            if let Some(session) = record.session_mut(&self.request.endpoint, &session.id) {
+                session.used = now;
+            }
+        };
+        self.plugin.remember(self.platform, &self.request, used).1
     }
 
     fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Begun {

@@ -1,12 +1,13 @@
 //! The decisions that an answer brings: a session is learned, lives on, or has ended.
 
 use super::{
-    ANSWER_BYTES, AnswerAction, Asking, Exchange, InSession, Learned, Plugin, Sent, Signal, Step,
+    ANSWER_BYTES, AnswerAction, Asking, Exchange, InSession, Learned, Plugin, Request, Sent,
+    Signal, Step,
 };
-use crate::config::Mode;
+use crate::config::{Mode, without_query};
 use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
-use crate::memory::{Rewritten, Session};
+use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
 use crate::ping::{Ping, Question, Verdict};
 use crate::platform::Platform;
@@ -26,7 +27,7 @@ impl Exchange {
         match self {
             // A server may answer before it has read the request.
             Self::Held(held) => held
-                .pass(Outcome::PassedTimeout)
+                .pass(Outcome::PassedUnknownMethod)
                 .answer_headers(plugin, platform, headers),
             Self::Sent(sent) => sent.answered(plugin, platform, headers),
             other => (other, AnswerAction::Continue.into()),
@@ -83,17 +84,16 @@ impl Sent {
         let is_observing = plugin.config.mode == Mode::Observe;
         match status {
             Some(200..=299 | 404 | 405) if self.request.is_delete => {
-                let signals = plugin.remember(platform, &self.request, |record| {
-                    record.forget(&self.request.endpoint, &session.id);
-                });
-                settled(Outcome::Ended, session.id, signals)
+                self.request
+                    .forget(plugin, platform, session.id, Outcome::Ended, self.outcome)
             }
-            Some(400 | 404) if !is_observing => {
+            Some(status @ (400 | 404)) if !is_observing => {
                 let ping = session.ping(plugin, platform, &self.request.cluster);
                 let asking = Asking {
                     request: self.request,
                     session,
                     outcome: self.outcome,
+                    status,
                 };
                 (Exchange::Asking(asking), AnswerAction::Ask(ping).into())
             }
@@ -110,14 +110,13 @@ impl Sent {
             let signals = if self.request.has_own_id {
                 Vec::new()
             } else {
-                plugin.remember(platform, &self.request, |record| {
-                    record.unset_latest(&endpoint);
-                })
+                let unset = |record: &mut CallerRecord| record.unset_latest(&endpoint);
+                plugin.remember(platform, &self.request, unset).1
             };
             return finished(with(signals, Outcome::PassedInitialize, None));
         };
         let now = platform.now();
-        let signals = plugin.remember(platform, &self.request, |record| {
+        let (is_learned, signals) = plugin.remember(platform, &self.request, |record| {
             record.learn(Session {
                 endpoint,
                 id: id.clone(),
@@ -128,6 +127,9 @@ impl Sent {
                 latest: true,
             });
         });
+        if !is_learned {
+            return finished(with(signals, Outcome::PassedInitialize, Some(id)));
+        }
         let signals = with(signals, Outcome::Learned, Some(id.clone()));
         let (media_type, encoding) = (headers.get("content-type"), headers.get("content-encoding"));
         let learned = Learned {
@@ -166,14 +168,11 @@ impl Learned {
 
     /// Only now can be read where the route led (Envoy shows it to access logs).
     pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        let seen = |name, sent: &[u8]| {
-            platform
-                .attribute(&["request", name])
-                .unwrap_or_else(|| sent.to_vec())
-        };
-        let path = seen("path", &self.request.path);
-        let authority = seen("host", &self.request.authority);
-        if path == self.request.path && authority == self.request.authority {
+        let attribute = |name| platform.attribute(&["request", name]);
+        let path = attribute("path").unwrap_or_else(|| self.request.path.clone());
+        let authority = attribute("host").unwrap_or_else(|| self.request.authority.clone());
+        let is_same_path = without_query(&path) == without_query(&self.request.path);
+        if is_same_path && authority == self.request.authority {
             return Vec::new();
         }
         let rewritten = Rewritten::parse(&path, &authority);
@@ -189,11 +188,12 @@ impl Learned {
         platform: &impl Platform,
         change: impl Fn(&mut Session),
     ) -> Vec<Signal> {
-        plugin.remember(platform, &self.request, |record| {
+        let complete = |record: &mut CallerRecord| {
             if let Some(session) = record.session_mut(&self.request.endpoint, &self.id) {
                 change(session);
             }
-        })
+        };
+        plugin.remember(platform, &self.request, complete).1
     }
 }
 
@@ -205,21 +205,42 @@ impl Asking {
         status: Option<u16>,
     ) -> Settled {
         match (Verdict::of(status), self.session.version.take()) {
-            (Verdict::Lives | Verdict::Unknown, _) => {
-                settled(self.outcome, self.session.id, Vec::new())
-            }
             // Some gateways refuse the version that they agreed on: is it that, or the session?
-            (Verdict::Refused, Some(_)) => {
+            (Verdict::Refused(_), Some(_)) => {
                 let ping = self.session.ping(plugin, platform, &self.request.cluster);
                 (Exchange::Asking(self), AnswerAction::Ask(ping).into())
             }
-            (Verdict::Refused, None) => {
-                let signals = plugin.remember(platform, &self.request, |record| {
-                    record.forget(&self.request.endpoint, &self.session.id);
-                });
-                settled(Outcome::Lost, self.session.id, signals)
+            // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
+            // may have met a replica that never knew the session.
+            (Verdict::Refused(status), None) if status == self.status => self.request.forget(
+                plugin,
+                platform,
+                self.session.id,
+                Outcome::Lost,
+                self.outcome,
+            ),
+            (Verdict::Lives | Verdict::Unknown | Verdict::Refused(_), _) => {
+                settled(self.outcome, self.session.id, Vec::new())
             }
         }
+    }
+}
+
+impl Request {
+    /// The session goes. Where that fails, the outcome is what it would have been.
+    fn forget(
+        &self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        session: SessionId,
+        done: Outcome,
+        otherwise: Outcome,
+    ) -> Settled {
+        let (is_forgotten, signals) = plugin.remember(platform, self, |record| {
+            record.forget(&self.endpoint, &session);
+        });
+        let outcome = if is_forgotten { done } else { otherwise };
+        settled(outcome, session, signals)
     }
 }
 

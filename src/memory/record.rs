@@ -17,6 +17,7 @@
 
 use core::time::Duration;
 
+use crate::config::without_query;
 use crate::digest::Digest;
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
@@ -53,12 +54,13 @@ impl Rewritten {
     /// The longest authority that is remembered, in bytes.
     pub const MAX_AUTHORITY_BYTES: usize = 255;
 
-    /// Takes both, or nothing if either is empty, too long or has a byte outside of 0x21-0x7E.
+    /// Takes both, the path up to its query, or nothing if either is empty, too long or has a byte outside of 0x21-0x7E.
     #[must_use]
     pub fn parse(path: &[u8], authority: &[u8]) -> Option<Self> {
         let sound = |text: &[u8], most| {
             (1..=most).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
         };
+        let path = without_query(path);
         let is_sound =
             sound(path, Self::MAX_PATH_BYTES) && sound(authority, Self::MAX_AUTHORITY_BYTES);
         is_sound.then(|| Self {
@@ -67,7 +69,7 @@ impl Rewritten {
         })
     }
 
-    /// The path as the server sees it, with its query.
+    /// The path as the server sees it, without a query: that may hold a secret of one request.
     #[must_use]
     pub fn path(&self) -> &[u8] {
         &self.path

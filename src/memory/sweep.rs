@@ -36,15 +36,15 @@ impl Memory {
         }
         let end = progress
             .next_slot
-            .saturating_add(self.slots.div_ceil(PARTS))
-            .min(self.slots);
+            .saturating_add(self.slots.get().div_ceil(PARTS))
+            .min(self.slots.get());
         for slot in progress.next_slot..end {
             let living = self.sweep_slot(store, slot, now)?;
             progress.living = progress.living.saturating_add(living);
         }
         progress.next_slot = end;
         progress.not_before = Millis(now.0.saturating_add(PAUSE));
-        let counted = (end == self.slots).then_some(progress.living);
+        let counted = (end == self.slots.get()).then_some(progress.living);
         if counted.is_some() {
             progress = Progress {
                 not_before: progress.not_before,

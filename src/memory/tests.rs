@@ -42,6 +42,13 @@ fn learn(memory: &Memory, store: &FakePlatform, caller: Digest, id: &str, now: u
         .unwrap()
 }
 
+fn evicted(change: Change) -> usize {
+    match change {
+        Change::Done { evicted } => evicted,
+        Change::GivenUp => panic!("nobody else wrote"),
+    }
+}
+
 fn latest(memory: &Memory, store: &FakePlatform, caller: Digest, now: u64) -> Option<String> {
     let record = memory.recall(store, &caller, Millis(now)).unwrap()?;
     assert_eq!(record.caller, caller);
@@ -79,7 +86,7 @@ fn callers_in_one_neighbourhood_are_never_mixed_up() {
     memory.create_slots(&store).unwrap();
     for number in 0..NEIGHBOURS {
         let change = learn(&memory, &store, neighbour(number), &format!("s{number}"), 1);
-        assert_eq!(change, Change::default());
+        assert_eq!(change, Change::Done { evicted: 0 });
     }
     for number in 0..NEIGHBOURS {
         let expected = Some(format!("s{number}"));
@@ -94,7 +101,7 @@ fn a_full_neighbourhood_evicts_the_least_recently_used_caller() {
     for (number, now) in [(0, 40), (1, 10), (2, 30), (3, 20)] {
         learn(&memory, &store, neighbour(number), "s", now);
     }
-    assert_eq!(learn(&memory, &store, neighbour(9), "s", 50).evicted, 1);
+    assert_eq!(evicted(learn(&memory, &store, neighbour(9), "s", 50)), 1);
     let left: Vec<u32> = (0..10)
         .filter(|number| latest(&memory, &store, neighbour(*number), 60).is_some())
         .collect();
@@ -104,11 +111,17 @@ fn a_full_neighbourhood_evicts_the_least_recently_used_caller() {
 #[test]
 fn a_caller_that_opens_many_sessions_evicts_none_but_its_own() {
     let (memory, store) = (memory(1, 8), FakePlatform::default());
-    let mut evicted = 0;
+    let mut gone = 0;
     for number in 0..100 {
-        evicted += learn(&memory, &store, neighbour(1), &format!("s{number}"), number).evicted;
+        gone += evicted(learn(
+            &memory,
+            &store,
+            neighbour(1),
+            &format!("s{number}"),
+            number,
+        ));
     }
-    assert_eq!(evicted, 92);
+    assert_eq!(gone, 92);
     let record = memory.recall(&store, &neighbour(1), Millis(100)).unwrap();
     assert_eq!(record.unwrap().sessions.len(), 8);
 }
@@ -127,7 +140,7 @@ fn a_million_callers_take_no_more_than_the_ceiling() {
             1,
         );
     }
-    let slots = config.memory.slots as usize;
+    let slots = config.memory.slots.get() as usize;
     let keys = slots * "mcp_session/1/4096x8192/4095".len() + 64;
     assert!(bytes_held(&store) <= slots * config.memory.slot_bytes() + keys);
     assert_eq!(store.dump().len(), slots + 1);
@@ -167,7 +180,7 @@ fn corrupt_and_foreign_slots_are_misses_and_are_taken_over() {
             .write("mcp_session/1/1x8192/0", foreign, None)
             .unwrap();
         assert_eq!(latest(&memory, &store, neighbour(1), 1), None);
-        assert_eq!(learn(&memory, &store, neighbour(1), "s", 1).evicted, 0);
+        assert_eq!(evicted(learn(&memory, &store, neighbour(1), "s", 1)), 0);
         assert_eq!(
             latest(&memory, &store, neighbour(1), 1).as_deref(),
             Some("s")
@@ -193,7 +206,7 @@ fn what_another_worker_learned_meanwhile_is_kept() {
     });
     assert_eq!(
         learn(&memory, &store, neighbour(1), "ours", 3),
-        Change::default()
+        Change::Done { evicted: 0 }
     );
     let record = memory
         .recall(&store, &neighbour(1), Millis(3))
@@ -245,13 +258,7 @@ fn a_change_that_is_overtaken_every_time_gives_up_and_changes_nothing() {
             record.learn(session("ours", 9));
         }
     });
-    assert_eq!(
-        result,
-        Ok(Change {
-            evicted: 0,
-            given_up: true
-        })
-    );
+    assert_eq!(result, Ok(Change::GivenUp));
     assert_eq!(rounds.get(), TRIES);
     let record = memory
         .recall(&store, &neighbour(1), Millis(9))

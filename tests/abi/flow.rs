@@ -6,6 +6,8 @@
 //! - While the body callback pauses, the host collects; the next callback sees all that was collected.
 //! - Headers that went on at once can't be reached any more (`BadArgument`). Headers that were held and then went on
 //!   can be read and even edited with "ok", but nobody sees the edit.
+//! - To resume a stream while pieces of its body are collected and more are to come has Envoy send pieces twice (1.40,
+//!   on routes with retries) or lose them (1.36): no filter should.
 
 use super::head::Headers;
 
@@ -79,6 +81,11 @@ impl Flow {
     /// Whether anything waits for the module to let it go.
     pub fn waits(&self) -> bool {
         self.headers_wait() || self.collecting
+    }
+
+    /// Whether a part of the body was collected, and more is to come.
+    pub fn is_amid_its_body(&self) -> bool {
+        self.collecting && self.held_end.is_none()
     }
 
     /// Whether the module sees the pieces of the body now.

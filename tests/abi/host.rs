@@ -160,6 +160,13 @@ impl Host {
             ));
             return;
         }
+        if stream.flow(direction).is_amid_its_body() {
+            let callback = self.callback;
+            self.offend(format!(
+                "{callback} resumed the {direction:?} of context {context} amid its body"
+            ));
+            return;
+        }
         // Whichever direction goes on, the request's map is taken away.
         stream.request.readable = false;
         self.resumed.push((context, direction));
