@@ -111,18 +111,16 @@ impl Holds {
             Support::InDoubt { .. } | Support::Missing => LONGEST_DOUBT,
             Support::Proven => LONGEST_WAIT,
         };
-        let ticks = self.ticks;
-        let overdue = self
-            .waiting
-            .extract_if(.., |_, wait| ticks - wait.since >= longest);
-        let without_body: Vec<u32> = overdue
-            .filter(|(_, wait)| !wait.has_body)
-            .map(|(request, _)| request)
-            .collect();
-        without_body
-            .into_iter()
-            .map(|request| (request, self.strike()))
-            .collect()
+        let mut without_body = Vec::new();
+        self.waiting.retain(|request, wait| {
+            let is_overdue = self.ticks - wait.since >= longest;
+            if is_overdue && !wait.has_body {
+                without_body.push(*request);
+            }
+            !is_overdue
+        });
+        let strike = |request| (request, self.strike());
+        without_body.into_iter().map(strike).collect()
     }
 
     fn strike(&mut self) -> Reason {
