@@ -1,5 +1,7 @@
 """The demo does what its readers are told: it ends well only if the filter has repaired."""
 
+import random
+import socket
 import subprocess
 import sys
 
@@ -22,10 +24,19 @@ def config():
     listener, cluster = tree["static_resources"]["listeners"][0], tree["static_resources"]["clusters"][0]
     endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     places = [listener["address"], endpoint["address"], tree["admin"]["address"]]
-    for place in places:
-        with FakeMcpServer() as lent:
-            place["socket_address"]["port_value"] = lent.port
+    for place, port in zip(places, free_ports(), strict=False):
+        place["socket_address"]["port_value"] = port
     return tree
+
+
+def free_ports():
+    """Below the range that the kernel lends to outgoing connections: one from there may be taken a moment later."""
+    for port in random.sample(range(20_000, 32_000), 1000):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        yield port
 
 
 def test_the_demo_shows_a_repair(config, tmp_path):
