@@ -1,0 +1,137 @@
+use super::*;
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn session(endpoint: u8, id: &str, used: u64) -> Session {
+    Session {
+        endpoint: digest(endpoint),
+        id: SessionId::parse(id.as_bytes()).unwrap(),
+        version: None,
+        rewritten: None,
+        opened: Millis(0),
+        used: Millis(used),
+        latest: false,
+    }
+}
+
+fn record(sessions: &[Session]) -> CallerRecord {
+    let mut record = CallerRecord::new(digest(0xC));
+    sessions.iter().cloned().for_each(|one| record.learn(one));
+    record
+}
+
+fn ids(record: &CallerRecord) -> Vec<&str> {
+    let ids = record.sessions.iter().map(|session| session.id.as_bytes());
+    ids.map(|id| core::str::from_utf8(id).unwrap()).collect()
+}
+
+#[test]
+fn what_is_written_is_what_is_read() {
+    let mut sessions = [session(1, "a", 5), session(2, &"x".repeat(4096), u64::MAX)];
+    sessions[1].version = ProtocolVersion::parse(b"2025-11-25");
+    sessions[1].rewritten = Rewritten::parse(&[b'/'; 1024], &[b'a'; 255]);
+    assert!(sessions[1].rewritten.is_some());
+    let record = record(&sessions);
+    let bytes = record.encode();
+    assert_eq!(bytes.len(), record.encoded_len());
+    assert_eq!(CallerRecord::decode(&bytes), Some(record));
+}
+
+#[test]
+fn a_record_without_sessions_takes_no_bytes() {
+    assert!(CallerRecord::new(digest(1)).encode().is_empty());
+    assert_eq!(CallerRecord::decode(&[]), None);
+    assert_eq!(CallerRecord::decode(&[0; 32]), None);
+}
+
+#[test]
+fn a_cut_or_lengthened_record_reads_as_nothing() {
+    let bytes = record(&[session(1, "abc", 5)]).encode();
+    for length in 0..bytes.len() {
+        assert_eq!(CallerRecord::decode(&bytes[..length]), None, "{length}");
+    }
+    let longer = [bytes.as_slice(), b"\0"].concat();
+    assert_eq!(CallerRecord::decode(&longer), None);
+}
+
+#[test]
+fn no_changed_byte_makes_it_another_session_of_this_caller_and_endpoint_with_an_odd_id() {
+    let record = record(&[session(1, "abc", 5)]);
+    let bytes = record.encode();
+    for index in 0..bytes.len() {
+        for flip in 1..=u8::MAX {
+            let mut changed = bytes.clone();
+            changed[index] ^= flip;
+            for session in CallerRecord::decode(&changed)
+                .into_iter()
+                .flat_map(|r| r.sessions)
+            {
+                assert!(SessionId::parse(session.id.as_bytes()).is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_session_learned_last_is_the_latest_of_its_endpoint_only() {
+    let record = record(&[session(1, "a", 0), session(2, "b", 0), session(1, "c", 0)]);
+    let latest = |endpoint| record.latest(&digest(endpoint)).map(|s| s.id.as_bytes());
+    assert_eq!(latest(1), Some(b"c".as_slice()));
+    assert_eq!(latest(2), Some(b"b".as_slice()));
+    assert_eq!(latest(3), None);
+}
+
+#[test]
+fn an_id_learned_again_is_remembered_once() {
+    let record = record(&[session(1, "a", 0), session(1, "b", 0), session(1, "a", 9)]);
+    assert_eq!(ids(&record), ["b", "a"]);
+    assert_eq!(record.latest(&digest(1)).unwrap().used, Millis(9));
+}
+
+#[test]
+fn forgetting_an_id_leaves_newer_sessions_and_other_endpoints_alone() {
+    let mut record = record(&[session(1, "a", 0), session(2, "a", 0), session(1, "b", 0)]);
+    record.forget(&digest(1), &SessionId::parse(b"a").unwrap());
+    assert_eq!(ids(&record), ["a", "b"]);
+    assert!(record.latest(&digest(1)).is_some() && record.latest(&digest(2)).is_some());
+}
+
+#[test]
+fn idle_and_old_sessions_expire_to_the_millisecond() {
+    let (idle, age) = (Duration::from_millis(10), Duration::from_millis(100));
+    let left = |opened, used, now| {
+        let mut one = session(1, "a", used);
+        one.opened = Millis(opened);
+        let mut record = record(&[one]);
+        record.expire(Millis(now), idle, age);
+        record.sessions.len()
+    };
+    assert_eq!(left(0, 50, 59), 1);
+    assert_eq!(left(0, 50, 60), 0);
+    assert_eq!(left(0, 95, 99), 1);
+    assert_eq!(left(0, 95, 100), 0);
+    assert_eq!(
+        left(500, 500, 100),
+        1,
+        "a clock that was set back expires nothing"
+    );
+}
+
+#[test]
+fn at_the_bound_the_least_recently_used_go_and_never_the_newest() {
+    let mut full = record(&[session(1, "a", 7), session(1, "b", 3), session(1, "c", 1)]);
+    assert_eq!(full.shrink(3, usize::MAX), 0);
+    assert_eq!(full.shrink(2, usize::MAX), 1);
+    assert_eq!(ids(&full), ["a", "c"]);
+    assert_eq!(full.shrink(1, 1), 1);
+    assert_eq!(ids(&full), ["c"]);
+
+    let long = "x".repeat(SessionId::MAX_BYTES);
+    let mut long = record(&[session(1, "a", 7), session(1, &long, 0)]);
+    let bytes = long.encoded_len();
+    assert_eq!(long.shrink(64, bytes), 0);
+    assert_eq!(long.shrink(64, bytes - 1), 1);
+    assert_eq!(long.sessions.len(), 1);
+}
