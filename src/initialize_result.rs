@@ -4,7 +4,7 @@ use core::slice;
 
 use serde_json::{Deserializer, Value};
 
-use crate::scanner::ValueEnd;
+use crate::json::ValueEnd;
 use crate::session::ProtocolVersion;
 use crate::sse::Events;
 

@@ -19,6 +19,7 @@
 //! | which version was agreed on | [`initialize_result`], through [`sse`] |
 //! | who sent a request | [`caller`], as a [`digest`] |
 //! | what is remembered, and how | [`memory`] |
+//! | how ids of several clients are kept apart (not in use yet) | [`translate`] |
 //! | what a repair changes | [`repair`] |
 //! | whether a session lives | [`ping`] |
 //! | how long headers wait | [`hold`] |
@@ -33,6 +34,7 @@ pub mod exchange;
 pub mod headers;
 pub mod hold;
 pub mod initialize_result;
+mod json;
 pub mod memory;
 pub mod outcome;
 pub mod ping;
@@ -42,6 +44,7 @@ pub mod scanner;
 pub mod session;
 pub mod sse;
 pub mod time;
+pub mod translate;
 
 #[cfg(target_os = "wasi")]
 mod filter;

@@ -1,13 +1,13 @@
 //! The beginning of a JSON string: enough to compare it with the few words that matter.
 
-/// The longest word that matters, in bytes.
-const LONGEST: usize = super::INITIALIZE.len();
+/// The longest word that matters is `notifications/cancelled`.
+const LONGEST: usize = 23;
 
 /// A string without its escapes, up to the bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Word {
     letters: [u8; LONGEST],
-    len: usize,
+    len: u8,
     escape: Escape,
 }
 
@@ -18,7 +18,7 @@ enum Escape {
     /// Behind a backslash.
     Begun,
     /// Behind `\u` and so many hex digits, which make `unit`.
-    Unicode { digits: u8, unit: u32 },
+    Unicode { digits: u8, unit: u16 },
 }
 
 /// A word after one more byte.
@@ -27,7 +27,7 @@ pub(super) enum Read {
     More(Word),
     /// The byte was the closing quote.
     Whole(Word),
-    /// The string is longer than any word that matters.
+    /// The string is longer than any word that matters, and no escape is under way.
     TooLong,
     Malformed,
 }
@@ -37,7 +37,9 @@ impl Word {
     const FOREIGN: u8 = 0xFF;
 
     pub(super) fn letters(&self) -> &[u8] {
-        self.letters.get(..self.len).unwrap_or_default()
+        self.letters
+            .get(..usize::from(self.len))
+            .unwrap_or_default()
     }
 
     /// One byte further.
@@ -59,16 +61,18 @@ impl Word {
             },
             Escape::Begun => match byte {
                 b'u' => self.escape = Escape::Unicode { digits: 0, unit: 0 },
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
-                    return self.push(Self::FOREIGN);
-                }
+                b'/' => return self.push(byte),
+                b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => return self.push(Self::FOREIGN),
                 _ => return Read::Malformed,
             },
             Escape::Unicode { digits, unit } => {
-                let Some(digit) = char::from(byte).to_digit(16) else {
-                    return Read::Malformed;
+                let digit = match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'a'..=b'f' => byte - b'a' + 10,
+                    b'A'..=b'F' => byte - b'A' + 10,
+                    _ => return Read::Malformed,
                 };
-                let unit = unit << 4 | digit;
+                let unit = unit << 4 | u16::from(digit);
                 if digits == 3 {
                     return self.push(u8::try_from(unit).unwrap_or(Self::FOREIGN));
                 }
@@ -80,7 +84,7 @@ impl Word {
     }
 
     fn push(mut self, letter: u8) -> Read {
-        let Some(free) = self.letters.get_mut(self.len) else {
+        let Some(free) = self.letters.get_mut(usize::from(self.len)) else {
             return Read::TooLong;
         };
         *free = letter;

@@ -1,0 +1,44 @@
+//! Finds where a JSON value ends.
+
+use super::skip::{Skip, Skipped};
+
+/// Finds where a JSON object or array ends, so that it need not be parsed again and again until it is whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ValueEnd(Progress);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Progress {
+    #[default]
+    Before,
+    Inside(Skip),
+    Reached,
+}
+
+impl ValueEnd {
+    /// Whether the value ended in this piece, or can't be one.
+    pub(crate) fn is_reached(&mut self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        loop {
+            self.0 = match self.0 {
+                Progress::Before => match rest.trim_ascii_start() {
+                    [] => return false,
+                    [byte, after @ ..] => {
+                        rest = after;
+                        Skip::begin(*byte).map_or(Progress::Reached, Progress::Inside)
+                    }
+                },
+                Progress::Inside(skip) => match skip.ahead(rest) {
+                    [] => return false,
+                    [byte, after @ ..] => {
+                        rest = after;
+                        match skip.step(*byte) {
+                            Skipped::More(skip) => Progress::Inside(skip),
+                            Skipped::Ended | Skipped::EndedBefore => Progress::Reached,
+                        }
+                    }
+                },
+                Progress::Reached => return true,
+            };
+        }
+    }
+}
