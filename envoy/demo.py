@@ -140,19 +140,21 @@ def read_counters(admin_port):
 def stay(ports, envoy):
     """Tells what to try, then passes on Envoy's access log until Ctrl-C."""
     url = f"http://127.0.0.1:{ports.envoy}/mcp"
-    post = f"curl -s {url} -H 'content-type: application/json'"
+    accept = f"-H 'accept: {HEADERS['accept']}'"
+    post = f"curl -s {url} -H 'content-type: application/json' {accept}"
     print(
         f"""
   {bold("Running")}, Ctrl-C ends it. A session, opened once:
 
     {post} \\
-      -H 'accept: application/json, text/event-stream' \\
       -d '{json.dumps(STEPS[0])}'
 
   and used without its id (add {bold("-H 'x-session-filter: off'")} to see it without the filter):
 
-    {post} -d '{json.dumps(STEPS[2])}'
-    {post} -d '{json.dumps(STEPS[3])}'
+    {post} \\
+      -d '{json.dumps(STEPS[2])}'
+    {post} \\
+      -d '{json.dumps(STEPS[3])}'
     curl -s -X DELETE {url}
 
   Envoy's counters:
@@ -160,7 +162,8 @@ def stay(ports, envoy):
     curl -s 'http://127.0.0.1:{ports.admin}/stats?filter=wasmcustom&usedonly'
 
   {faint("Envoy's access log:")}
-"""
+""",
+        flush=True,
     )
     for line in envoy.out.follow():
         print(f"  {faint(line)}", flush=True)

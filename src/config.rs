@@ -170,7 +170,10 @@ impl Config {
             match serde_json::from_slice(json) {
                 Ok(Value::Object(root)) => root,
                 Ok(other) => return Err(ConfigError::new("", &other, "a JSON object")),
-                Err(error) => return Err(ConfigError::found("", error.to_string(), "JSON")),
+                Err(error) => {
+                    let expected = "JSON (in Envoy: a google.protobuf.StringValue that holds it)";
+                    return Err(ConfigError::found("", error.to_string(), expected));
+                }
             }
         };
         let root = Fields::root(root);

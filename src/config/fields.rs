@@ -35,7 +35,13 @@ impl Fields {
         match unknown {
             None => Ok(()),
             Some((key, value)) => {
-                let expected = format!("no such key; known here: {}", known.join(", "));
+                let known = known.join(", ");
+                let expected = match key.split_once('.') {
+                    Some((outer, inner)) => {
+                        format!("it nested: {{\"{outer}\": {{\"{inner}\": ..}}}}")
+                    }
+                    None => format!("no such key; known here: {known}"),
+                };
                 Err(self.error(key, value, &expected))
             }
         }

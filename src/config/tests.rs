@@ -85,6 +85,10 @@ fn an_error_names_the_key_what_was_found_and_what_was_expected() {
         error(r#"{"Mode": "repair"}"#)
             .starts_with("Mode: found \"repair\", expected no such key; known here: mode,")
     );
+    assert_eq!(
+        error(r#"{"caller.anonymous": "refuse"}"#),
+        "caller.anonymous: found \"refuse\", expected it nested: {\"caller\": {\"anonymous\": ..}}"
+    );
     assert!(error(r#"{"caller": {"header": []}}"#).starts_with("caller.header: "));
     assert!(error("[]").starts_with("the configuration: found [], expected a JSON object"));
     assert!(error("{").starts_with("the configuration: found EOF"));
