@@ -56,6 +56,9 @@ mod metrics;
 mod worker;
 
 #[cfg(test)]
+#[path = "testing/bodies.rs"]
+mod bodies;
+#[cfg(test)]
 extern crate self as mcp_session_filter;
 #[cfg(test)]
 mod testing;

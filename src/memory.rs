@@ -89,27 +89,6 @@ impl Memory {
         store.write(&done, &[], None).map(|_| ())
     }
 
-    /// The salt that all VMs use: the one in the store, or the offered one if there is none yet.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn salt(
-        &self,
-        store: &impl Store,
-        offer: impl FnOnce() -> Option<Salt>,
-    ) -> Result<Option<Salt>, PlatformError> {
-        let key = format!("mcp_session/{CODEC}/salt");
-        let kept = |stored: Option<Stored>| stored.and_then(|stored| stored.value.try_into().ok());
-        if let Some(salt) = kept(store.read(&key)?) {
-            return Ok(Some(salt));
-        }
-        if let Some(salt) = offer() {
-            store.write(&key, &salt, None)?;
-        }
-        // Not the one offered: another VM may have written meanwhile.
-        Ok(kept(store.read(&key)?))
-    }
-
     /// What is remembered of a caller, or nothing.
     ///
     /// # Errors
@@ -223,6 +202,26 @@ impl Memory {
     fn key(&self, slot: u32) -> String {
         format!("{}/{slot}", self.prefix)
     }
+}
+
+/// The salt that all VMs use: the one in the store, or the offered one if there is none yet.
+///
+/// # Errors
+/// If the store fails.
+pub fn agree_on_salt(
+    store: &impl Store,
+    offer: impl FnOnce() -> Option<Salt>,
+) -> Result<Option<Salt>, PlatformError> {
+    let key = format!("mcp_session/{CODEC}/salt");
+    let kept = |stored: Option<Stored>| stored.and_then(|stored| stored.value.try_into().ok());
+    if let Some(salt) = kept(store.read(&key)?) {
+        return Ok(Some(salt));
+    }
+    if let Some(salt) = offer() {
+        store.write(&key, &salt, None)?;
+    }
+    // Not the one offered: another VM may have written meanwhile.
+    Ok(kept(store.read(&key)?))
 }
 
 /// A slot that a caller has or may take.

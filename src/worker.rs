@@ -10,9 +10,10 @@ use crate::digest::DigestKey;
 use crate::exchange::{Plugin, Signal};
 use crate::hold::{Holds, Reason};
 use crate::host::{self, Host, Stream};
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::metrics::Metrics;
 use crate::platform::{Platform, PlatformError};
+use crate::session::SessionId;
 use crate::time::Millis;
 
 /// How often a VM writes of failing hostcalls into the log.
@@ -55,14 +56,14 @@ impl Worker {
     /// have started at the same time with two salts, the one that was overwritten follows.
     pub(crate) fn agree(&self) -> Result<(), PlatformError> {
         let host = Host::default();
-        let memory = Memory::new(&self.config);
-        let salt = memory.salt(&host, || {
+        let salt = memory::agree_on_salt(&host, || {
             let mut salt = [0; 32];
             getrandom::fill(&mut salt).is_ok().then_some(salt)
         })?;
         let Some(salt) = salt else { return Ok(()) };
         let is_new = self.plugin.borrow().as_ref().is_none_or(|p| p.salt != salt);
         if is_new {
+            let memory = Memory::new(&self.config);
             memory.create_slots(&host)?;
             let secret = std::env::var_os(SECRET_VARIABLE).unwrap_or_default();
             *self.plugin.borrow_mut() = Some(Rc::new(Plugin {
@@ -119,7 +120,7 @@ impl Worker {
                 // Refused, only the log of this one request lacks it.
                 let _ = host::set_property(OUTCOME_PROPERTY, outcome.name());
                 if log::log_enabled!(log::Level::Debug) {
-                    let session = session.as_ref().map(crate::session::SessionId::fingerprint);
+                    let session = session.as_ref().map(SessionId::fingerprint);
                     let session = session.as_deref().unwrap_or("none");
                     log::debug!("{} (session {session})", outcome.name());
                 }

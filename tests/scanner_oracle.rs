@@ -5,8 +5,12 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::indexing_slicing)]
 
+#[path = "../src/testing/bodies.rs"]
+mod bodies;
+
 use core::fmt;
 
+use bodies::{Case, Random, damage, list, member, space, string};
 use mcp_session_filter::scanner::Kind::{self, Initialize, Other};
 use mcp_session_filter::scanner::Scanner;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -184,7 +188,7 @@ fn body(random: &mut Random) -> Vec<u8> {
     space(&mut text, random);
     match random.below(12) {
         0 => value(&mut text, 3, random),
-        1 => list(&mut text, '[', ']', random, message),
+        1 => list(&mut text, "[]", random, message),
         _ => message(&mut text, random),
     }
     space(&mut text, random);
@@ -192,35 +196,33 @@ fn body(random: &mut Random) -> Vec<u8> {
 }
 
 fn message(text: &mut String, random: &mut Random) {
-    list(text, '{', '}', random, |text, random| {
+    list(text, "{}", random, |text, random| {
         let key = match random.below(4) {
             0 => "method",
             1 => random.pick(&["result", "error", "methods", "metho", "Method", ""]),
             2 => random.pick(&["id", "m\u{e9}thod", "a long key \"\\"]),
             _ => random.pick(&["id", "params", "jsonrpc"]),
         };
-        string(text, key, random);
-        space(text, random);
-        text.push(':');
-        space(text, random);
-        if key == "method" && !random.one_in(8) {
-            let methods = [
-                "initialize",
-                "initialized",
-                "init",
-                "ping",
-                "",
-                "initialize\0",
-            ];
-            let method = if random.one_in(4) {
-                random.pick(&methods)
+        member(text, key, random, |text, random| {
+            if key == "method" && !random.one_in(8) {
+                let methods = [
+                    "initialize",
+                    "initialized",
+                    "init",
+                    "ping",
+                    "",
+                    "initialize\0",
+                ];
+                let method = if random.one_in(4) {
+                    random.pick(&methods)
+                } else {
+                    "initialize"
+                };
+                string(text, method, random);
             } else {
-                "initialize"
-            };
-            string(text, method, random);
-        } else {
-            value(text, 3, random);
-        }
+                value(text, 3, random);
+            }
+        });
     });
 }
 
@@ -245,134 +247,14 @@ fn value(text: &mut String, depth: usize, random: &mut Random) {
             random,
         ),
         4 => string(text, &"\\\"x".repeat(random.below(12)), random),
-        5 => list(text, '[', ']', random, |text, random| {
+        5 => list(text, "[]", random, |text, random| {
             value(text, depth - 1, random);
         }),
-        _ => list(text, '{', '}', random, |text, random| {
-            string(text, random.pick(&["method", "result", "a", "}"]), random);
-            space(text, random);
-            text.push(':');
-            space(text, random);
-            value(text, depth - 1, random);
+        _ => list(text, "{}", random, |text, random| {
+            let key = random.pick(&["method", "result", "a", "}"]);
+            member(text, key, random, |text, random| {
+                value(text, depth - 1, random);
+            });
         }),
-    }
-}
-
-/// Up to six items with commas between.
-fn list(
-    text: &mut String,
-    open: char,
-    close: char,
-    random: &mut Random,
-    item: impl Fn(&mut String, &mut Random),
-) {
-    text.push(open);
-    space(text, random);
-    for index in 0..random.below(7) {
-        if index > 0 {
-            text.push(',');
-            space(text, random);
-        }
-        item(text, random);
-        space(text, random);
-    }
-    text.push(close);
-}
-
-/// A string in which any character may be escaped, in any way there is.
-fn string(text: &mut String, content: &str, random: &mut Random) {
-    text.push('"');
-    for char in content.chars() {
-        let must = matches!(char, '"' | '\\' | '\0'..='\x1F');
-        if must && random.one_in(2) && matches!(char, '"' | '\\') {
-            text.push('\\');
-            text.push(char);
-        } else if must || random.one_in(10) {
-            let upper = random.one_in(2);
-            for unit in char.encode_utf16(&mut [0; 2]) {
-                let digits = format!("{unit:04x}");
-                text.push_str("\\u");
-                text.push_str(&if upper { digits.to_uppercase() } else { digits });
-            }
-        } else {
-            text.push(char);
-        }
-    }
-    text.push('"');
-}
-
-fn space(text: &mut String, random: &mut Random) {
-    while random.one_in(6) {
-        text.push_str(random.pick(&[" ", "\t", "\n", "\r"]));
-    }
-}
-
-/// One small change anywhere.
-fn damage(body: &mut Vec<u8>, random: &mut Random) {
-    const TELLING: &[u8] = b"\"\\{}[]:, \n0-eumi\xEF\xBB\xBF\xFF\0";
-    let at = random.below(body.len() + 1);
-    let telling = TELLING[random.below(TELLING.len())];
-    match random.below(6) {
-        0 => body.insert(at, telling),
-        1 => body.truncate(at),
-        2 => {
-            let end = body.len().min(at + random.below(8));
-            body.drain(at..end);
-        }
-        3 => {
-            let end = body.len().min(at + random.below(30));
-            body.extend_from_within(at..end);
-        }
-        kind => {
-            let bit = 1 << random.below(8);
-            if let Some(byte) = body.get_mut(at) {
-                *byte = if kind == 4 { telling } else { *byte ^ bit };
-            }
-        }
-    }
-}
-
-/// A body, shown when a check on it fails or panics.
-struct Case {
-    seed: u64,
-    body: Vec<u8>,
-}
-
-impl Case {
-    fn new(seed: u64, body: Vec<u8>) -> Self {
-        Self { seed, body }
-    }
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}: {}", self.seed, self.body.escape_ascii());
-        }
-    }
-}
-
-/// Splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `bound`.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or_default() % bound
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
     }
 }

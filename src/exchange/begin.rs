@@ -10,6 +10,7 @@ use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::repair;
+use crate::scanner::Kind;
 use crate::session::{SessionId, is_sessionless};
 
 /// The methods of the transport (MCP 2025-11-25, Transports).
@@ -150,7 +151,7 @@ impl<P: Platform> Arrival<'_, P> {
 
     /// The request has no id, its caller has a session.
     fn join_latest(mut self, session: &Session) -> Begun {
-        let may_be_initialize = self.method == Method::Post && !self.ended;
+        let may_be_initialize = self.may_be_initialize();
         let holds = self.plugin.config.hold_request_headers;
         let is_observing = self.plugin.config.mode == Mode::Observe;
         let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
@@ -187,6 +188,10 @@ impl<P: Platform> Arrival<'_, P> {
         )
     }
 
+    fn may_be_initialize(&self) -> bool {
+        self.method == Method::Post && !self.ended
+    }
+
     fn refresh(&self, session: &Session) -> Vec<Signal> {
         let now = self.platform.now();
         if !self.plugin.memory.is_refresh_due(session, now) {
@@ -201,9 +206,10 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Begun {
-        let body = match self.method {
-            Method::Post if !self.ended => Body::unread(),
-            Method::Post | Method::Get | Method::Delete => Body::Read(crate::scanner::Kind::Other),
+        let body = if self.may_be_initialize() {
+            Body::unread()
+        } else {
+            Body::Read(Kind::Other)
         };
         let sent = Sent {
             request: self.request,

@@ -296,20 +296,19 @@ fn a_store_that_fails_is_an_error_and_no_panic() {
 
 #[test]
 fn all_workers_end_up_with_one_salt() {
-    let (memory, store) = (memory(8, 4), FakePlatform::default());
-    let other = memory.clone();
+    let store = FakePlatform::default();
     store.before_next_write(move |store| {
-        other.salt(store, || Some([2; 32])).unwrap();
+        agree_on_salt(store, || Some([2; 32])).unwrap();
     });
-    let first = memory.salt(&store, || Some([1; 32])).unwrap();
-    assert_eq!(first, memory.salt(&store, || Some([3; 32])).unwrap());
+    let first = agree_on_salt(&store, || Some([1; 32])).unwrap();
+    assert_eq!(first, agree_on_salt(&store, || Some([3; 32])).unwrap());
     assert!(first.is_some());
 }
 
 #[test]
 fn without_randomness_there_is_no_salt() {
-    let (memory, store) = (memory(8, 4), FakePlatform::default());
-    assert_eq!(memory.salt(&store, || None), Ok(None));
+    let store = FakePlatform::default();
+    assert_eq!(agree_on_salt(&store, || None), Ok(None));
 }
 
 #[test]

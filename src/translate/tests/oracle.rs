@@ -9,8 +9,9 @@ use core::iter::zip;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::generate::{self, Random};
+use super::generate;
 use super::{InFlight, Incoming, Outgoing, Requests, come_down, go_up};
+use crate::bodies::{Case, Random, damage};
 use crate::sse::Events;
 use crate::translate::token;
 
@@ -36,7 +37,7 @@ fn broken_bodies_come_to_no_harm() {
         let mut random = Random(seed);
         let mut body = generate::body(&mut random);
         for _ in 0..=random.below(3) {
-            generate::damage(&mut body, &mut random);
+            damage(&mut body, &mut random);
         }
         let case = Case::new(seed, body);
         readable += u64::from(check(&case.body, &mut random).is_some());
@@ -54,7 +55,7 @@ fn events_of_broken_streams_hold_what_their_data_alone_would_become() {
             go_up(7, &[&generate::body(random)], &mut Nothing).0
         });
         for _ in 0..random.below(3) {
-            generate::damage(&mut stream, &mut random);
+            damage(&mut stream, &mut random);
         }
         let case = Case::new(seed, stream);
         let out = come_down(Incoming::event_stream(), &[&case.body]);
@@ -283,25 +284,5 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_unit<E>(self) -> Result<Json, E> {
         Ok(Json::Leaf(Value::Null))
-    }
-}
-
-/// A body, shown when a check on it fails or panics.
-struct Case {
-    seed: u64,
-    body: Vec<u8>,
-}
-
-impl Case {
-    fn new(seed: u64, body: Vec<u8>) -> Self {
-        Self { seed, body }
-    }
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}: {}", self.seed, self.body.escape_ascii());
-        }
     }
 }
