@@ -16,11 +16,11 @@ mod settle;
 
 use crate::config::Config;
 use crate::digest::{Digest, DigestKey, Salt};
-use crate::headers::{Headers, PROTOCOL_VERSION};
+use crate::headers::Headers;
 use crate::initialize_result::VersionReader;
-use crate::memory::{CallerRecord, Change, Memory, Rewritten, Session};
+use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::outcome::Outcome;
-use crate::ping::Ping;
+use crate::ping::{InSession, Ping};
 use crate::platform::{Platform, PlatformError};
 use crate::repair::{self, Edit};
 use crate::scanner::{Kind, Scanner};
@@ -148,17 +148,6 @@ pub struct Asking {
     outcome: Outcome,
     /// What the server answered to the request: 400 or 404.
     status: u16,
-}
-
-/// A remembered session that a request went up in.
-struct InSession {
-    id: SessionId,
-    /// The protocol version that the request, or the last ping, carried.
-    version: Option<Vec<u8>>,
-    /// Where a route sends it.
-    rewritten: Option<Rewritten>,
-    /// The client's headers, for a ping.
-    headers: Headers,
 }
 
 /// A request's body as far as it was looked at.
@@ -315,31 +304,6 @@ impl Held {
             session: None,
             outcome,
         })
-    }
-}
-
-impl InSession {
-    /// A request that carries the id itself.
-    fn own(session: &Session, headers: Headers) -> Self {
-        Self {
-            id: session.id.clone(),
-            version: headers.get(PROTOCOL_VERSION).map(<[u8]>::to_vec),
-            rewritten: session.rewritten.clone(),
-            headers,
-        }
-    }
-
-    /// A request that was given id and version.
-    fn repaired(session: &Session, headers: Headers) -> Self {
-        let negotiated = session
-            .version
-            .as_ref()
-            .map(|version| version.as_bytes().to_vec());
-        let own = Self::own(session, headers);
-        Self {
-            version: own.version.or(negotiated),
-            ..own
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::config::{SubrequestConfig, without_query};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
-use crate::memory::Rewritten;
+use crate::memory::{Rewritten, Session};
 use crate::session::SessionId;
 
 /// A request of the filter's own. It carries a client's credentials and a session's id: `Debug` shows neither.
@@ -22,18 +22,43 @@ pub struct Ping {
     pub timeout: Duration,
 }
 
-/// Which session is asked for, and how.
-pub struct Question<'a> {
-    /// The upstream cluster.
-    pub cluster: &'a str,
+/// A remembered session that a request went up in, with what a ping in it needs.
+pub struct InSession {
     /// The session.
-    pub session: &'a SessionId,
-    /// The protocol version to name.
-    pub version: Option<&'a [u8]>,
-    /// Where the server sees its requests, if a route rewrites: a request of the filter's own skips the route.
-    pub rewritten: Option<&'a Rewritten>,
-    /// The headers of the client's request.
-    pub like: &'a Headers,
+    pub id: SessionId,
+    /// The protocol version that the request, or the last ping, carried.
+    pub version: Option<Vec<u8>>,
+    /// Where a route sends it: a request of the filter's own skips the route.
+    rewritten: Option<Rewritten>,
+    /// The client's headers.
+    headers: Headers,
+}
+
+impl InSession {
+    /// A request that carries the id itself.
+    #[must_use]
+    pub fn own(session: &Session, headers: Headers) -> Self {
+        Self {
+            id: session.id.clone(),
+            version: headers.get(PROTOCOL_VERSION).map(<[u8]>::to_vec),
+            rewritten: session.rewritten.clone(),
+            headers,
+        }
+    }
+
+    /// A request that was given id and version.
+    #[must_use]
+    pub fn repaired(session: &Session, headers: Headers) -> Self {
+        let negotiated = session
+            .version
+            .as_ref()
+            .map(|version| version.as_bytes().to_vec());
+        let own = Self::own(session, headers);
+        Self {
+            version: own.version.or(negotiated),
+            ..own
+        }
+    }
 }
 
 /// What an answer says of the session that the request was refused in.
@@ -93,17 +118,12 @@ impl fmt::Debug for Ping {
 }
 
 impl Ping {
-    /// A ping in a session, in a cluster, where and with what headers the question says. `nonce` keeps its JSON-RPC id
-    /// apart from others.
+    /// A ping like the request that went up in this session and cluster. `nonce` keeps its JSON-RPC id apart from
+    /// others.
     #[must_use]
-    pub fn new(question: &Question<'_>, config: &SubrequestConfig, nonce: u64) -> Self {
-        let Question {
-            cluster,
-            session,
-            version,
-            rewritten,
-            like,
-        } = question;
+    pub fn new(within: &InSession, cluster: &str, config: &SubrequestConfig, nonce: u64) -> Self {
+        let like = &within.headers;
+        let rewritten = within.rewritten.as_ref();
         let text = |bytes: &[u8]| core::str::from_utf8(bytes).ok().map(str::to_owned);
         let of = |name| like.get(name).and_then(text);
         let path = config.path.clone();
@@ -112,7 +132,7 @@ impl Ping {
             let query = path
                 .split_at_checked(without_query(path.as_bytes()).len())?
                 .1;
-            Some(text(rewritten.as_ref()?.path())? + query)
+            Some(text(rewritten?.path())? + query)
         });
         let authority = config.authority.clone();
         let authority = authority.or_else(|| rewritten.and_then(|to| text(to.authority())));
@@ -122,8 +142,8 @@ impl Ping {
             (":authority", authority.or_else(|| of(":authority"))),
             ("content-type", Some("application/json".to_owned())),
             (ACCEPT, Some(ACCEPT_JSON_OR_EVENTS.to_owned())),
-            (SESSION_ID, text(session.as_bytes())),
-            (PROTOCOL_VERSION, version.and_then(text)),
+            (SESSION_ID, text(within.id.as_bytes())),
+            (PROTOCOL_VERSION, within.version.as_deref().and_then(text)),
         ];
         let own = own
             .into_iter()
@@ -134,7 +154,7 @@ impl Ping {
             (!is_left_out(&name)).then_some((name, text(value)?))
         });
         Self {
-            cluster: (*cluster).to_owned(),
+            cluster: cluster.to_owned(),
             headers: own.chain(copied).collect(),
             body: format!(
                 r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
@@ -150,19 +170,18 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn ping(config: &str, rewritten: Option<&Rewritten>, headers: &[(&str, &[u8])]) -> Ping {
+    fn ping(config: &str, rewritten: Option<Rewritten>, headers: &[(&str, &[u8])]) -> Ping {
         let lines = headers
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
-        let question = Question {
-            cluster: "server",
-            session: &SessionId::parse(b"s1").unwrap(),
-            version: Some(b"2025-06-18"),
+        let within = InSession {
+            id: SessionId::parse(b"s1").unwrap(),
+            version: Some(b"2025-06-18".to_vec()),
             rewritten,
-            like: &Headers::new(lines.collect()),
+            headers: Headers::new(lines.collect()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();
-        Ping::new(&question, &config.subrequest, 0xab)
+        Ping::new(&within, "server", &config.subrequest, 0xab)
     }
 
     fn of<'a>(ping: &'a Ping, name: &str) -> Vec<&'a str> {
@@ -219,12 +238,9 @@ mod tests {
         let target = |ping: &Ping| format!("{}{}", of(ping, ":authority")[0], of(ping, ":path")[0]);
         assert_eq!(target(&ping("", None, &request)), "a.test/mcp?q");
         assert_eq!(
-            target(&ping("", learned.as_ref(), &request)),
+            target(&ping("", learned.clone(), &request)),
             "learned.test/learned?q"
         );
-        assert_eq!(
-            target(&ping(config, learned.as_ref(), &request)),
-            "set.test/set"
-        );
+        assert_eq!(target(&ping(config, learned, &request)), "set.test/set");
     }
 }

@@ -2,12 +2,13 @@
 
 use core::mem;
 
-use super::{Body, Exchange, Held, InSession, Plugin, Request, RequestAction, Sent, Signal, Step};
+use super::{Body, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
 use crate::config::{Mode, without_query};
 use crate::headers::{self, Headers};
 use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
+use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::repair;
 use crate::scanner::Kind;

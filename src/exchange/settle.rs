@@ -1,15 +1,14 @@
 //! The decisions that an answer brings: a session is learned, lives on, or has ended.
 
 use super::{
-    ANSWER_BYTES, AnswerAction, Asking, Exchange, InSession, Learned, Plugin, Request, Sent,
-    Signal, Step,
+    ANSWER_BYTES, AnswerAction, Asking, Exchange, Learned, Plugin, Request, Sent, Signal, Step,
 };
 use crate::config::{Mode, without_query};
 use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
 use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
-use crate::ping::{Ping, Question, Verdict};
+use crate::ping::{InSession, Ping, Verdict};
 use crate::platform::Platform;
 use crate::session::SessionId;
 
@@ -88,7 +87,7 @@ impl Sent {
                     .forget(plugin, platform, session.id, Outcome::Ended, self.outcome)
             }
             Some(status @ (400 | 404)) if !is_observing => {
-                let ping = session.ping(plugin, platform, &self.request.cluster);
+                let ping = self.request.ping(plugin, platform, &session);
                 let asking = Asking {
                     request: self.request,
                     session,
@@ -207,7 +206,7 @@ impl Asking {
         match (Verdict::of(status), self.session.version.take()) {
             // Some gateways refuse the version that they agreed on: is it that, or the session?
             (Verdict::Refused(_), Some(_)) => {
-                let ping = self.session.ping(plugin, platform, &self.request.cluster);
+                let ping = self.request.ping(plugin, platform, &self.session);
                 (Exchange::Asking(self), AnswerAction::Ask(ping).into())
             }
             // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
@@ -242,18 +241,10 @@ impl Request {
         let outcome = if is_forgotten { done } else { otherwise };
         settled(outcome, session, signals)
     }
-}
 
-impl InSession {
-    fn ping(&self, plugin: &Plugin, platform: &impl Platform, cluster: &str) -> Ping {
-        let question = Question {
-            cluster,
-            session: &self.id,
-            version: self.version.as_deref(),
-            rewritten: self.rewritten.as_ref(),
-            like: &self.headers,
-        };
-        Ping::new(&question, &plugin.config.subrequest, platform.nonce())
+    fn ping(&self, plugin: &Plugin, platform: &impl Platform, session: &InSession) -> Ping {
+        let config = &plugin.config.subrequest;
+        Ping::new(session, &self.cluster, config, platform.nonce())
     }
 }
 
