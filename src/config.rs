@@ -21,6 +21,10 @@ pub struct Config {
     pub paths: Paths,
     /// Whether the headers of a POST may wait for its method.
     pub hold_request_headers: bool,
+    /// What becomes of an `initialize` while a session lives.
+    pub on_reinitialize: OnReinitialize,
+    /// Whether requests that meet in one session go up with JSON-RPC ids of the filter's own.
+    pub translate_ids: bool,
     /// How a caller is told from others.
     pub caller: CallerConfig,
     /// How long a session is remembered.
@@ -38,6 +42,17 @@ pub enum Mode {
     Repair,
     /// Count and log what would be done.
     Observe,
+}
+
+/// `on_reinitialize`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReinitialize {
+    /// It goes up as it is, and opens one more session.
+    Forward,
+    /// It is answered from the first one: the caller's clients share a session.
+    Reuse,
+    /// It waits until the server's one session is over, whoever has it.
+    Queue,
 }
 
 /// `paths`: exact, or a prefix where one ends in `*`.
@@ -93,6 +108,12 @@ pub struct SessionConfig {
     pub idle_timeout: Duration,
     /// A session that is so old is forgotten.
     pub max_age: Duration,
+    /// Without a POST in flight for so long, a session has to make room for one that waits.
+    pub lease: Duration,
+    /// How many may wait for one session.
+    pub queue: u32,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
 }
 
 /// `memory`
@@ -102,6 +123,8 @@ pub struct MemoryConfig {
     pub slots: NonZeroU32,
     /// How many sessions one caller may have.
     pub per_caller: u32,
+    /// How many InitializeResults are kept, or servers with a queue: two keys in shared data each.
+    pub bulk_slots: NonZeroU32,
 }
 
 impl MemoryConfig {
@@ -113,7 +136,7 @@ impl MemoryConfig {
     }
 }
 
-/// `subrequest` and `subrequest_timeout`
+/// `subrequest`, `subrequest_timeout` and `replay_timeout`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubrequestConfig {
     /// The authority that the server expects, where a route rewrites it.
@@ -122,6 +145,8 @@ pub struct SubrequestConfig {
     pub path: Option<String>,
     /// How long such a request may take.
     pub timeout: Duration,
+    /// How long one may take that stands for a client's own.
+    pub replay_timeout: Duration,
 }
 
 impl Default for Config {
@@ -130,6 +155,8 @@ impl Default for Config {
             mode: Mode::Repair,
             paths: Paths(vec!["/mcp".to_owned()]),
             hold_request_headers: false,
+            on_reinitialize: OnReinitialize::Forward,
+            translate_ids: true,
             caller: CallerConfig {
                 metadata: None,
                 headers: vec!["authorization".to_owned(), "x-api-key".to_owned()],
@@ -138,15 +165,20 @@ impl Default for Config {
             session: SessionConfig {
                 idle_timeout: Duration::from_secs(30 * 60),
                 max_age: Duration::from_secs(24 * 60 * 60),
+                lease: Duration::from_secs(5),
+                queue: 64,
+                queue_timeout: Duration::from_secs(30),
             },
             memory: MemoryConfig {
                 slots: NonZeroU32::new(4096).unwrap_or(NonZeroU32::MIN),
                 per_caller: 64,
+                bulk_slots: NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN),
             },
             subrequest: SubrequestConfig {
                 authority: None,
                 path: None,
                 timeout: Duration::from_secs(5),
+                replay_timeout: Duration::from_secs(60),
             },
         }
     }
@@ -193,13 +225,33 @@ fn read(root: &Fields) -> Result<Config, ConfigError> {
         )?,
         paths: read_paths(root, default.paths)?,
         hold_request_headers: root.flag("hold_request_headers", default.hold_request_headers)?,
+        on_reinitialize: root.choice(
+            "on_reinitialize",
+            &[
+                ("forward", OnReinitialize::Forward),
+                ("reuse", OnReinitialize::Reuse),
+                ("queue", OnReinitialize::Queue),
+            ],
+            default.on_reinitialize,
+        )?,
+        translate_ids: root.flag("translate_ids", default.translate_ids)?,
         caller: root.section("caller", |caller| read_caller(caller, default.caller))?,
         session: root.section("session", |session| read_session(session, default.session))?,
         memory: root.section("memory", |memory| read_memory(memory, default.memory))?,
-        subrequest: read_subrequest(root, default.subrequest.timeout)?,
+        subrequest: read_subrequest(root, &default.subrequest)?,
     };
     refuse_what_does_not_exist_yet(root)?;
+    refuse_what_does_not_go_together(root, &config)?;
     Ok(config)
+}
+
+fn refuse_what_does_not_go_together(root: &Fields, config: &Config) -> Result<(), ConfigError> {
+    // An initialize that waits with its headers gone would occupy the very server that it waits for.
+    if config.on_reinitialize == OnReinitialize::Queue && !config.hold_request_headers {
+        let expected = "\"queue\" only together with `hold_request_headers: true`";
+        return Err(root.error("on_reinitialize", &Value::from("queue"), expected));
+    }
+    Ok(())
 }
 
 fn read_paths(root: &Fields, default: Paths) -> Result<Paths, ConfigError> {
@@ -250,20 +302,22 @@ fn read_session(session: &Fields, default: SessionConfig) -> Result<SessionConfi
     let config = SessionConfig {
         idle_timeout: session.duration("idle_timeout", second..=YEAR, default.idle_timeout)?,
         max_age: session.duration("max_age", second..=YEAR, default.max_age)?,
+        lease: session.duration("lease", second..=60 * MINUTE, default.lease)?,
+        queue: session.number("queue", 1..=1024, default.queue)?,
+        queue_timeout: session.duration(
+            "queue_timeout",
+            second..=60 * MINUTE,
+            default.queue_timeout,
+        )?,
     };
-    for key in ["lease", "queue_timeout"] {
-        session.duration(key, Duration::from_millis(1)..=60 * MINUTE, MINUTE)?;
-        session.refuse_unless_absent(key, "queueing (`on_reinitialize: \"queue\"`)")?;
-    }
-    session.number("queue", 1..=65_536, 64)?;
-    session.refuse_unless_absent("queue", "queueing (`on_reinitialize: \"queue\"`)")?;
     Ok(config)
 }
 
 fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, ConfigError> {
     let config = MemoryConfig {
-        slots: read_slots(memory, default.slots)?,
+        slots: read_slots(memory, "slots", 1 << 17, default.slots)?,
         per_caller: memory.number("per_caller", 1..=4096, default.per_caller)?,
+        bulk_slots: read_slots(memory, "bulk_slots", 1 << 13, default.bulk_slots)?,
     };
     let ceiling = config
         .slot_bytes()
@@ -279,26 +333,35 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
             "slots and per_caller that take at most 1 GiB together (a slot takes 128 bytes per session, at least 8192)",
         ));
     }
-    memory.number("bulk_slots", 0..=1 << 16, 256)?;
-    memory.refuse_unless_absent(
-        "bulk_slots",
-        "recovery (`on_session_lost: \"recover\"`) and reuse",
-    )?;
     memory.number("replay_bytes", 0..=1 << 20, 65_536)?;
     memory.refuse_unless_absent("replay_bytes", "recovery (`on_session_lost: \"recover\"`)")?;
     Ok(config)
 }
 
-fn read_slots(memory: &Fields, default: NonZeroU32) -> Result<NonZeroU32, ConfigError> {
-    let slots = memory.number("slots", 1..=1 << 17, default.get())?;
+fn read_slots(
+    memory: &Fields,
+    key: &'static str,
+    most: u32,
+    default: NonZeroU32,
+) -> Result<NonZeroU32, ConfigError> {
+    let slots = memory.number(key, 1..=most, default.get())?;
     Ok(NonZeroU32::new(slots).unwrap_or(default))
 }
 
-fn read_subrequest(root: &Fields, default: Duration) -> Result<SubrequestConfig, ConfigError> {
+fn read_subrequest(
+    root: &Fields,
+    default: &SubrequestConfig,
+) -> Result<SubrequestConfig, ConfigError> {
+    let millisecond = Duration::from_millis(1);
     let timeout = root.duration(
         "subrequest_timeout",
-        Duration::from_millis(1)..=5 * MINUTE,
-        default,
+        millisecond..=5 * MINUTE,
+        default.timeout,
+    )?;
+    let replay_timeout = root.duration(
+        "replay_timeout",
+        millisecond..=60 * MINUTE,
+        default.replay_timeout,
     )?;
     root.section("subrequest", |fields| {
         let authority = fields.text_or_null(
@@ -313,6 +376,7 @@ fn read_subrequest(root: &Fields, default: Duration) -> Result<SubrequestConfig,
             authority,
             path,
             timeout,
+            replay_timeout,
         })
     })
 }
@@ -320,25 +384,14 @@ fn read_subrequest(root: &Fields, default: Duration) -> Result<SubrequestConfig,
 /// Keys of the reference whose feature is not built: their shape is checked, and only "off" is taken.
 fn refuse_what_does_not_exist_yet(root: &Fields) -> Result<(), ConfigError> {
     root.only_choice("on_session_lost", "forget", &["recover"])?;
-    root.only_choice("on_reinitialize", "forward", &["reuse", "queue"])?;
     root.only_choice("on_missing_session", "pass", &["initialize"])?;
-    root.only_off("translate_ids")?;
     root.only_off("repair_protocol_version")?;
     root.text_or_null(
         "upstream_host_header",
         "null, or a header name",
         is_header_name,
     )?;
-    root.refuse_unless_null("upstream_host_header")?;
-    root.duration(
-        "replay_timeout",
-        Duration::from_millis(1)..=60 * MINUTE,
-        MINUTE,
-    )?;
-    root.refuse_unless_absent(
-        "replay_timeout",
-        "recovery (`on_session_lost: \"recover\"`)",
-    )
+    root.refuse_unless_null("upstream_host_header")
 }
 
 /// A `token` of RFC 9110, 5.6.2.

@@ -1,30 +1,42 @@
 //! One request and its answer, from the first header to the last decision: events in, steps out.
 //!
 //! ```text
-//!  request headers ──► Passing                        nothing (more) to do
-//!        │ ├─────────► Held ──method known, too late──┐   headers wait for the method
-//!        │ └─────────────────────────────────────────►▼
-//!        └───────────────────────────────────────► Sent   the body is scanned as it streams; the answer is awaited
-//!                                                     │
-//!                        Passing ◄── any other answer ┼─► Learned   an initialize opened a session
-//!                                                     └─► Asking    404 or 400 in a session: is it alive?
+//!  request headers ──► Passing                              nothing (more) to do
+//!        ├───────────► Held ──method known, too late──┐     headers wait for the method
+//!        │              └─initialize─► Knocking       │     ... and for the whole of the body
+//!        │                ▲                │          │
+//!        │   ┌─initialize─┘                ▼          ▼
+//!        └───┴─► Sent ◄─no seat─────── Waiting ◄──► a seat  the request waits for a session, or for an answer
+//!                 │ └─is for the filter─► Replying          the filter answers as soon as the request is whole
+//!                 │
+//!    Passing ◄────┼─► Learned                               an initialize opened a session
+//!                 └─► Asking                                404 or 400 in a session: is it alive?
 //! ```
-//! A transition takes the old state by value. The step that it yields says what the host is to do, and what to count.
+//! A transition takes the old state by value. The step that it yields says what the host is to do, and what to note.
 
 mod begin;
+mod body;
+mod plugin;
 mod settle;
+mod wait;
 
-use crate::config::Config;
-use crate::digest::{Digest, DigestKey, Salt};
+use crate::digest::Digest;
+use crate::errand::Errand;
 use crate::headers::Headers;
+use crate::ids::Ids;
 use crate::initialize_result::VersionReader;
-use crate::memory::{CallerRecord, Change, Memory, Session};
+use crate::memory::Session;
 use crate::outcome::Outcome;
-use crate::ping::{InSession, Ping};
+use crate::ping::InSession;
 use crate::platform::{Platform, PlatformError};
-use crate::repair::{self, Edit};
-use crate::scanner::{Kind, Scanner};
+use crate::repair::Edit;
+use crate::reply::Reply;
 use crate::session::SessionId;
+use crate::subrequest::Subrequest;
+
+use self::body::Body;
+pub use self::plugin::{Plugin, Request};
+pub use self::wait::Waiting;
 
 /// How much of a request's body is looked at for its method, in bytes: one that names it later counts as no
 /// `initialize`, and headers wait for no more than this.
@@ -32,50 +44,39 @@ pub const SCAN_BYTES: usize = 64 * 1024;
 /// How much of an answer's body may wait for a ping, in bytes: past it the answer goes on, and the session stays.
 pub const ANSWER_BYTES: usize = 64 * 1024;
 
-/// What all requests of a VM share.
-pub struct Plugin {
-    /// What the filter is told to do.
-    pub config: Config,
-    /// What is remembered.
-    pub memory: Memory,
-    /// What digests are made with.
-    pub key: DigestKey,
-    /// The salt that the key was made of.
-    pub salt: Salt,
-}
-
-/// What the host is to do, and what there is to count.
-#[derive(Debug)]
+/// What the host is to do, and what there is to note.
 pub struct Step<A> {
     /// To be done now.
     pub action: A,
-    /// To be counted and logged.
+    /// To be counted, logged, or passed on to others.
     pub signals: Vec<Signal>,
 }
 
-/// What a request waits for.
-#[derive(Debug, PartialEq, Eq)]
+/// What becomes of a request.
 pub enum RequestAction {
-    /// Nothing: it goes on.
+    /// It goes on.
     Continue,
-    /// Its method: headers and body wait.
+    /// It waits: headers that have not gone on, and the body.
     Hold,
-    /// It goes on with these changes.
-    Repair(Vec<Edit>),
+    /// It goes on with these changes of its headers, and with its JSON-RPC ids translated.
+    Forward(Vec<Edit>, Option<Box<Ids>>),
+    /// It is answered by the filter.
+    Reply(Reply),
+    /// It waits for its turn at this seat, until [`Exchange::woken`] says otherwise. The errand is to be done meanwhile.
+    Wait(Digest, Option<Errand>),
 }
 
 /// What an answer waits for.
-#[derive(Debug, PartialEq, Eq)]
 pub enum AnswerAction {
     /// Nothing: it goes on.
     Continue,
     /// The ping under way.
     Hold,
     /// A ping to be sent now.
-    Ask(Ping),
+    Ask(Subrequest),
 }
 
-/// Something to be counted.
+/// Something to be noted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The outcome of the request, and the session that it is about.
@@ -86,6 +87,14 @@ pub enum Signal {
     Contended,
     /// The host refused a call; the request went on without.
     Failed(PlatformError),
+    /// An `initialize` waits in the line of a seat.
+    Queued,
+    /// An answer came in a form in which its ids can't be put back.
+    Untranslated,
+    /// Who waits for this seat has to look again, on all workers.
+    Wake(Digest),
+    /// A POST in this session, which has this seat, is under way until the exchange is over.
+    Attends(Digest, SessionId),
 }
 
 /// Where an exchange is.
@@ -94,8 +103,14 @@ pub enum Exchange {
     /// Nothing is left to do.
     #[default]
     Passing,
-    /// The headers of a POST wait; its caller has a session.
+    /// The headers of a POST wait for its method.
     Held(Held),
+    /// An `initialize` that may not go up as it is waits until it is whole.
+    Knocking(Knocking),
+    /// The request waits for a session.
+    Waiting(Box<Waiting>),
+    /// The filter answers once the request is whole.
+    Replying(Replying),
     /// The request went up.
     Sent(Sent),
     /// The answer opened a session; its body is read as it streams, and at its end where the route led.
@@ -104,23 +119,36 @@ pub enum Exchange {
     Asking(Asking),
 }
 
-/// Whose request it is, and where it goes.
-struct Request {
-    caller: Digest,
-    endpoint: Digest,
-    cluster: String,
-    path: Vec<u8>,
-    authority: Vec<u8>,
-    is_delete: bool,
-    has_own_id: bool,
+/// A session that a request belongs to.
+struct Belongs {
+    session: Session,
+    /// The request names it itself.
+    is_own: bool,
 }
 
 /// See [`Exchange::Held`].
 pub struct Held {
     request: Request,
     headers: Headers,
-    session: Session,
+    belongs: Option<Belongs>,
     body: Body,
+}
+
+/// See [`Exchange::Knocking`].
+pub struct Knocking {
+    request: Request,
+    headers: Headers,
+    /// Whether the request's headers wait too.
+    is_held: bool,
+    body: Vec<u8>,
+}
+
+/// See [`Exchange::Replying`].
+pub struct Replying {
+    reply: Reply,
+    outcome: Outcome,
+    session: Option<SessionId>,
+    received: usize,
 }
 
 /// See [`Exchange::Sent`].
@@ -129,8 +157,12 @@ pub struct Sent {
     body: Body,
     /// The remembered session that the request belongs to.
     session: Option<InSession>,
+    /// Whether the filter opened that session.
+    is_owned: bool,
     /// What becomes of it, unless the body or the answer says otherwise.
     outcome: Outcome,
+    /// The request's headers, if an `initialize` may not go on.
+    knocks: Option<Headers>,
 }
 
 /// See [`Exchange::Learned`].
@@ -150,71 +182,33 @@ pub struct Asking {
     status: u16,
 }
 
-/// A request's body as far as it was looked at.
-enum Body {
-    Unread { scanner: Scanner, scanned: usize },
-    Read(Kind),
-}
-
-impl Body {
-    fn unread() -> Self {
-        Self::Unread {
-            scanner: Scanner::new(),
-            scanned: 0,
-        }
-    }
-
-    /// How many more bytes are worth a look.
-    fn wanted(&self) -> usize {
-        match self {
-            Self::Unread { scanned, .. } => SCAN_BYTES.saturating_sub(*scanned),
-            Self::Read(_) => 0,
-        }
-    }
-
-    fn scan(self, bytes: &[u8], ended: bool) -> Self {
-        match self {
-            Self::Read(kind) => Self::Read(kind),
-            Self::Unread {
-                mut scanner,
-                scanned,
-            } => match scanner.scan(bytes) {
-                Some(kind) => Self::Read(kind),
-                None if ended => Self::Read(scanner.finish()),
-                None => Self::Unread {
-                    scanner,
-                    scanned: scanned.saturating_add(bytes.len()),
-                },
-            },
-        }
-    }
-
-    fn is_initialize(&self) -> bool {
-        matches!(self, Self::Read(Kind::Initialize))
-    }
-}
-
 impl Exchange {
-    /// How many bytes of the request's body the next [`Self::request_body`] is to be given at most.
-    #[must_use]
-    pub fn wanted_request_bytes(&self) -> usize {
-        match self {
-            Self::Held(held) => held.body.wanted(),
-            Self::Sent(sent) => sent.body.wanted(),
-            Self::Passing | Self::Learned(_) | Self::Asking(_) => 0,
-        }
-    }
-
     /// Whether the request's headers wait.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        matches!(self, Self::Held(_))
+        matches!(
+            self,
+            Self::Held(_) | Self::Knocking(Knocking { is_held: true, .. })
+        )
+    }
+
+    /// Whether the request waits for a session.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting(_))
     }
 
     /// Whether the answer's headers say anything to this exchange.
     #[must_use]
     pub fn awaits_answer(&self) -> bool {
-        matches!(self, Self::Sent(_) | Self::Held(_))
+        match self {
+            Self::Held(_)
+            | Self::Knocking(_)
+            | Self::Waiting(_)
+            | Self::Replying(_)
+            | Self::Sent(_) => true,
+            Self::Passing | Self::Learned(_) | Self::Asking(_) => false,
+        }
     }
 
     /// Whether the answer's body says anything to this exchange.
@@ -229,35 +223,23 @@ impl Exchange {
         matches!(self, Self::Asking(_))
     }
 
-    /// The next bytes of the request's body. `ended` if no more come.
+    /// The filter has answered by itself.
     #[must_use]
-    pub fn request_body(self, bytes: &[u8], ended: bool) -> (Self, Step<RequestAction>) {
-        match self {
-            Self::Held(held) => held.body_came(bytes, ended),
-            Self::Sent(mut sent) => {
-                sent.body = sent.body.scan(bytes, ended);
-                (Self::Sent(sent), RequestAction::Continue.into())
-            }
-            other @ (Self::Passing | Self::Learned(_) | Self::Asking(_)) => {
-                (other, RequestAction::Continue.into())
-            }
-        }
-    }
-
-    /// The headers of the request waited too long: it goes on as it came.
-    #[must_use]
-    pub fn let_go(self) -> Self {
-        match self {
-            Self::Held(held) => held.pass(Outcome::PassedTimeout),
-            other => other,
-        }
+    pub fn replied(outcome: Outcome, session: Option<SessionId>) -> (Self, Vec<Signal>) {
+        (Self::Passing, vec![Signal::Outcome(outcome, session)])
     }
 
     /// The exchange is over, maybe before its time: what is left to be remembered and counted.
     #[must_use]
     pub fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         let (outcome, session) = match self {
-            Self::Held(held) => (Outcome::PassedUnknownMethod, Some(held.session.id)),
+            Self::Held(held) => {
+                let session = held.belongs.map(|belongs| belongs.session.id);
+                (Outcome::PassedUnknownMethod, session)
+            }
+            Self::Knocking(_) => (Outcome::PassedInitialize, None),
+            Self::Waiting(waiting) => return waiting.over(plugin, platform),
+            Self::Replying(replying) => (replying.outcome, replying.session),
             Self::Sent(sent) if sent.body.is_initialize() => (Outcome::PassedInitialize, None),
             Self::Sent(sent) => (sent.outcome, sent.session.map(|session| session.id)),
             Self::Asking(asking) => (asking.outcome, Some(asking.session.id)),
@@ -265,63 +247,6 @@ impl Exchange {
             Self::Passing => return Vec::new(),
         };
         vec![Signal::Outcome(outcome, session)]
-    }
-}
-
-impl Held {
-    fn body_came(self, bytes: &[u8], ended: bool) -> (Exchange, Step<RequestAction>) {
-        let body = self.body.scan(bytes, ended);
-        let held = Self { body, ..self };
-        match held.body {
-            Body::Read(Kind::Other) => held.repair(),
-            Body::Read(Kind::Initialize) => (
-                held.pass(Outcome::PassedInitialize),
-                RequestAction::Continue.into(),
-            ),
-            Body::Unread { scanned, .. } if scanned >= SCAN_BYTES => (
-                held.pass(Outcome::PassedTooLarge),
-                RequestAction::Continue.into(),
-            ),
-            Body::Unread { .. } => (Exchange::Held(held), RequestAction::Hold.into()),
-        }
-    }
-
-    fn repair(self) -> (Exchange, Step<RequestAction>) {
-        let edits = repair::edits(&self.session, &self.headers);
-        let sent = Sent {
-            session: Some(InSession::repaired(&self.session, self.headers)),
-            request: self.request,
-            body: self.body,
-            outcome: Outcome::Repaired,
-        };
-        (Exchange::Sent(sent), RequestAction::Repair(edits).into())
-    }
-
-    fn pass(self, outcome: Outcome) -> Exchange {
-        Exchange::Sent(Sent {
-            request: self.request,
-            body: self.body,
-            session: None,
-            outcome,
-        })
-    }
-}
-
-impl Plugin {
-    /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.
-    fn remember(
-        &self,
-        platform: &impl Platform,
-        request: &Request,
-        change: impl Fn(&mut CallerRecord),
-    ) -> (bool, Vec<Signal>) {
-        let memory = &self.memory;
-        match memory.change(platform, &request.caller, platform.now(), change) {
-            Ok(Change::Done { evicted: 0 }) => (true, Vec::new()),
-            Ok(Change::Done { evicted }) => (true, vec![Signal::Evicted(evicted)]),
-            Ok(Change::GivenUp) => (false, vec![Signal::Contended]),
-            Err(error) => (false, vec![Signal::Failed(error)]),
-        }
     }
 }
 

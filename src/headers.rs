@@ -8,6 +8,10 @@ pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 pub const METHOD: &str = "mcp-method";
 /// `Accept` (RFC 9110, 12.5.1).
 pub const ACCEPT: &str = "accept";
+/// `Accept-Encoding` (RFC 9110, 12.5.3).
+pub const ACCEPT_ENCODING: &str = "accept-encoding";
+/// `Content-Length` (RFC 9110, 8.6).
+pub const CONTENT_LENGTH: &str = "content-length";
 /// What a client of Streamable HTTP has to accept on a POST (MCP 2025-11-25, Transports, Sending Messages).
 pub const ACCEPT_JSON_OR_EVENTS: &str = "application/json, text/event-stream";
 
@@ -53,6 +57,21 @@ impl Headers {
         content.is_empty().then_some(Self(lines))
     }
 
+    /// Writes a header map down as [`Self::decode`] reads it.
+    pub fn encode<'a>(lines: impl Iterator<Item = &'a Header> + Clone) -> Vec<u8> {
+        let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        let mut bytes = word(lines.clone().count()).to_vec();
+        for (name, value) in lines.clone() {
+            bytes.extend_from_slice(&word(name.len()));
+            bytes.extend_from_slice(&word(value.len()));
+        }
+        for text in lines.flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+        bytes
+    }
+
     /// All lines.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0
@@ -87,6 +106,22 @@ impl Headers {
     pub fn has(&self, name: &str) -> bool {
         self.all(name).next().is_some()
     }
+}
+
+/// The media type of a `Content-Type`, without its parameters.
+///
+/// `media-type = type "/" subtype *( OWS ";" OWS [ parameter ] )` (RFC 9110, sections 5.6.6 and 8.3.1)
+#[must_use]
+pub fn media_type_of(content_type: &[u8]) -> &[u8] {
+    let mut parts = content_type.split(|byte| *byte == b';');
+    parts.next().unwrap_or_default().trim_ascii()
+}
+
+/// Whether a body is sent as it is (RFC 9110, section 8.4).
+#[must_use]
+pub fn is_plain(content_encoding: Option<&[u8]>) -> bool {
+    let encoding = content_encoding.unwrap_or_default().trim_ascii();
+    encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")
 }
 
 /// Whether an `Accept` names this media type itself (wildcards don't count).
@@ -124,22 +159,10 @@ mod tests {
         assert_eq!(headers.all("a").count(), 2);
     }
 
-    fn encoded(lines: &[(&str, &str)]) -> Vec<u8> {
-        let word = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
-        let mut bytes = word(lines.len()).to_vec();
-        for (name, value) in lines {
-            bytes.extend([word(name.len()), word(value.len())].concat());
-        }
-        for (name, value) in lines {
-            bytes.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
-        }
-        bytes
-    }
-
     #[test]
     fn a_map_from_the_host_is_read_whole_or_not_at_all() {
         let lines = [("a", "1"), ("bc", ""), ("a", "x\0y")];
-        let bytes = encoded(&lines);
+        let bytes = Headers::encode(headers(&lines).0.iter());
         let read = Headers::decode(&bytes).unwrap();
         assert!(read.iter().eq(headers(&lines).iter()));
         for length in 1..bytes.len() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::headers::Headers;
 use crate::platform::{Platform, PlatformError, Store, Stored, Written};
+use crate::reply::Reply;
 use crate::time::Millis;
 
 #[link(wasm_import_module = "env")]
@@ -25,6 +26,33 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
+    fn proxy_set_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        size: usize,
+        data: *const u8,
+        data_size: usize,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_register_shared_queue(name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_resolve_shared_queue(
+        vm_id: *const u8,
+        vm_id_size: usize,
+        name: *const u8,
+        name_size: usize,
+        id: *mut u32,
+    ) -> u32;
+    fn proxy_dequeue_shared_queue(id: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_enqueue_shared_queue(id: u32, data: *const u8, size: usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
@@ -76,6 +104,7 @@ unsafe extern "C" {
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const EMPTY: u32 = 7;
 const CAS_MISMATCH: u32 = 8;
 /// Not of the ABI: the host said that all is well, and handed over what can't be read.
 const UNREADABLE: u32 = u32::MAX;
@@ -87,7 +116,7 @@ type Result<T> = std::result::Result<T, PlatformError>;
 pub(crate) enum Map {
     Request = 0,
     Answer = 2,
-    PingAnswer = 6,
+    CallAnswer = 6,
 }
 
 /// `proxy_buffer_type_t`
@@ -95,6 +124,7 @@ pub(crate) enum Map {
 pub(crate) enum Buffer {
     RequestBody = 0,
     AnswerBody = 1,
+    CallAnswerBody = 4,
     Configuration = 7,
 }
 
@@ -199,6 +229,78 @@ pub(crate) fn buffer(buffer: Buffer, start: usize, size: usize) -> Result<Vec<u8
         })
 }
 
+/// Puts bytes in the place of the first `size` ones of a body; in the place of none, before all others.
+pub(crate) fn set_buffer(buffer: Buffer, size: usize, bytes: &[u8]) -> Result<()> {
+    // SAFETY: the bytes live during the call.
+    check("proxy_set_buffer_bytes", unsafe {
+        proxy_set_buffer_bytes(buffer as u32, 0, size, bytes.as_ptr(), bytes.len())
+    })
+}
+
+/// Answers the request of the effective context, in the place of any server.
+pub(crate) fn send_local_response(reply: &Reply) -> Result<()> {
+    let headers = Headers::encode(reply.headers.iter());
+    // Envoy shows the details in its access log; a gRPC status below 0 is none.
+    let details = b"mcp_session_filter";
+    // SAFETY: all that is pointed to lives during the call.
+    check("proxy_send_local_response", unsafe {
+        proxy_send_local_response(
+            reply.status.into(),
+            details.as_ptr(),
+            details.len(),
+            reply.body.as_ptr(),
+            reply.body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            -1,
+        )
+    })
+}
+
+/// A shared queue that the host knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queue(pub(crate) u32);
+
+/// Makes this VM the one that a queue belongs to.
+pub(crate) fn register_queue(name: &str) -> Result<Queue> {
+    let mut id = 0;
+    // SAFETY: name and pointer are valid during the call.
+    check("proxy_register_shared_queue", unsafe {
+        proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut id)
+    })?;
+    Ok(Queue(id))
+}
+
+/// Finds a queue of another VM under the same `vm_id`.
+pub(crate) fn resolve_queue(name: &str) -> Result<Queue> {
+    let mut id = 0;
+    // SAFETY: name and pointer are valid during the call. No `vm_id` stands for this VM's own.
+    check("proxy_resolve_shared_queue", unsafe {
+        proxy_resolve_shared_queue(ptr::null(), 0, name.as_ptr(), name.len(), &raw mut id)
+    })?;
+    Ok(Queue(id))
+}
+
+/// Puts a message into a queue.
+pub(crate) fn enqueue(queue: Queue, message: &[u8]) -> Result<()> {
+    // SAFETY: the message lives during the call.
+    check("proxy_enqueue_shared_queue", unsafe {
+        proxy_enqueue_shared_queue(queue.0, message.as_ptr(), message.len())
+    })
+}
+
+/// Takes a message out of a queue, if there is one.
+pub(crate) fn dequeue(queue: Queue) -> Result<Option<Vec<u8>>> {
+    // SAFETY: `receive` passes valid pointers.
+    let message = receive("proxy_dequeue_shared_queue", |data, size| unsafe {
+        proxy_dequeue_shared_queue(queue.0, data, size)
+    });
+    match message {
+        Err(PlatformError { status: EMPTY, .. }) => Ok(None),
+        message => message,
+    }
+}
+
 /// All headers.
 pub(crate) fn headers(map: Map) -> Result<Headers> {
     let call = "proxy_get_header_map_pairs";
@@ -220,12 +322,12 @@ pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>> {
     })
 }
 
-/// Sets a header of the request.
-pub(crate) fn set_request_header(name: &str, value: &[u8]) -> Result<()> {
+/// Sets a header.
+pub(crate) fn set_header(map: Map, name: &str, value: &[u8]) -> Result<()> {
     // SAFETY: name and value live during the call.
     check("proxy_replace_header_map_value", unsafe {
         proxy_replace_header_map_value(
-            Map::Request as u32,
+            map as u32,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),
@@ -234,11 +336,11 @@ pub(crate) fn set_request_header(name: &str, value: &[u8]) -> Result<()> {
     })
 }
 
-/// Removes all lines of a header of the request.
-pub(crate) fn remove_request_header(name: &str) -> Result<()> {
+/// Removes all lines of a header.
+pub(crate) fn remove_header(map: Map, name: &str) -> Result<()> {
     // SAFETY: the name lives during the call.
     check("proxy_remove_header_map_value", unsafe {
-        proxy_remove_header_map_value(Map::Request as u32, name.as_ptr(), name.len())
+        proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len())
     })
 }
 
@@ -307,6 +409,17 @@ fn now() -> Millis {
 #[derive(Default)]
 pub(crate) struct Host {
     now: OnceCell<Millis>,
+    is_crowded: bool,
+}
+
+impl Host {
+    /// A host where no more requests may wait.
+    pub(crate) fn crowded(is_crowded: bool) -> Self {
+        Self {
+            is_crowded,
+            ..Self::default()
+        }
+    }
 }
 
 impl Store for Host {
@@ -344,6 +457,10 @@ impl Platform for Host {
 
     fn nonce(&self) -> u64 {
         getrandom::u64().unwrap_or_else(|_| self.now().0)
+    }
+
+    fn may_wait(&self) -> bool {
+        !self.is_crowded
     }
 
     fn attribute(&self, path: &[&str]) -> Option<Vec<u8>> {

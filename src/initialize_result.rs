@@ -4,6 +4,7 @@ use core::slice;
 
 use serde_json::{Deserializer, Value};
 
+use crate::headers::{Headers, is_plain, media_type_of};
 use crate::json::ValueEnd;
 use crate::session::ProtocolVersion;
 use crate::sse::Events;
@@ -31,15 +32,10 @@ impl VersionReader {
     /// Takes the answer's `content-type` and `content-encoding`; nothing if a body like that can't be read.
     #[must_use]
     pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
-        let encoding = content_encoding.unwrap_or_default().trim_ascii();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+        if !is_plain(content_encoding) {
             return None;
         }
-        // media-type = type "/" subtype *( OWS ";" OWS [ parameter ] ) (RFC 9110, sections 5.6.6 and 8.3.1)
-        let media_type = content_type?
-            .split(|&byte| byte == b';')
-            .next()?
-            .trim_ascii();
+        let media_type = media_type_of(content_type?);
         let body = if media_type.eq_ignore_ascii_case(b"application/json") {
             Body::json()
         } else if media_type.eq_ignore_ascii_case(b"text/event-stream") {
@@ -62,6 +58,46 @@ impl VersionReader {
         }
         reading
     }
+}
+
+/// The InitializeResult in an answer that is whole.
+pub struct InitializeResult {
+    /// All of it, as JSON text.
+    pub json: Vec<u8>,
+    /// The protocol version that it offers.
+    pub version: Option<ProtocolVersion>,
+}
+
+/// Finds the InitializeResult in the body of an answer with these headers.
+#[must_use]
+pub fn read_result(headers: &Headers, mut body: &[u8]) -> Option<InitializeResult> {
+    if !is_plain(headers.get("content-encoding")) {
+        return None;
+    }
+    let media_type = media_type_of(headers.get("content-type")?);
+    let parse = |text: &[u8]| serde_json::from_slice::<Value>(text).ok();
+    if media_type.eq_ignore_ascii_case(b"application/json") {
+        return answer_in(&parse(body)?).and_then(result_of);
+    }
+    if !media_type.eq_ignore_ascii_case(b"text/event-stream") {
+        return None;
+    }
+    let mut events = Events::new(INITIALIZE_RESULT_BYTES);
+    while let Some(data) = events.next_event(&mut body) {
+        let message = parse(&data);
+        if let Some(answer) = message.as_ref().and_then(answer_in) {
+            return result_of(answer);
+        }
+    }
+    None
+}
+
+fn result_of(answer: &Value) -> Option<InitializeResult> {
+    let result = answer.get("result").filter(|result| result.is_object())?;
+    Some(InitializeResult {
+        json: result.to_string().into_bytes(),
+        version: version_of(answer),
+    })
 }
 
 /// What has to be remembered between two pieces.
@@ -112,6 +148,12 @@ fn read_events(events: &mut Events, mut bytes: &[u8]) -> Reading {
 
 /// Nothing if the message, or each one in the batch, is something else than an answer.
 fn read_answer(message: &Value) -> Option<Reading> {
+    let answer = answer_in(message)?;
+    Some(version_of(answer).map_or(Reading::GaveUp, Reading::Found))
+}
+
+/// The message, or the first one of a batch, that is an answer.
+fn answer_in(message: &Value) -> Option<&Value> {
     let messages = match message {
         Value::Array(messages) => messages.as_slice(),
         message => slice::from_ref(message),
@@ -120,12 +162,12 @@ fn read_answer(message: &Value) -> Option<Reading> {
         message.get("method").is_none()
             && (message.get("result").or(message.get("error"))).is_some()
     };
-    let answer = messages.iter().find(answers)?;
-    let version = answer
-        .pointer("/result/protocolVersion")
-        .and_then(Value::as_str);
-    let version = version.and_then(|version| ProtocolVersion::parse(version.as_bytes()));
-    Some(version.map_or(Reading::GaveUp, Reading::Found))
+    messages.iter().find(answers)
+}
+
+fn version_of(answer: &Value) -> Option<ProtocolVersion> {
+    let version = answer.pointer("/result/protocolVersion")?;
+    ProtocolVersion::parse(version.as_str()?.as_bytes())
 }
 
 #[cfg(test)]

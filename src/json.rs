@@ -44,6 +44,7 @@ pub(crate) enum Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Initialize,
+    Initialized,
     Cancelled,
     Other,
     /// No string, so none at all.
@@ -52,8 +53,9 @@ pub(crate) enum Method {
 
 impl Method {
     /// Those that matter.
-    const KNOWN: [(&[u8], Self); 2] = [
+    const KNOWN: [(&[u8], Self); 3] = [
         (b"initialize", Self::Initialize),
+        (b"notifications/initialized", Self::Initialized),
         (b"notifications/cancelled", Self::Cancelled),
     ];
 }
@@ -126,6 +128,11 @@ impl Walk {
     /// Stands before the first byte of a body.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether the text began as a batch.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        self.in_batch
     }
 
     /// Takes bytes from the front of `bytes` up to the next mark, and gives both. Without a mark all bytes are taken.

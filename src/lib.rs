@@ -27,22 +27,34 @@
 
 extern crate alloc;
 
+pub mod attendance;
 pub mod caller;
 pub mod config;
 pub mod digest;
+pub mod errand;
 pub mod exchange;
+pub mod flights;
 pub mod headers;
 pub mod hold;
+pub mod ids;
+pub mod initialize;
 pub mod initialize_result;
+mod input;
 mod json;
 pub mod memory;
 pub mod outcome;
 pub mod ping;
 pub mod platform;
 pub mod repair;
+pub mod reply;
+pub mod roster;
 pub mod scanner;
+pub mod seat;
+pub mod seats;
 pub mod session;
 pub mod sse;
+pub mod subrequest;
+pub mod table;
 pub mod time;
 pub mod translate;
 
@@ -52,6 +64,8 @@ mod filter;
 mod host;
 #[cfg(target_os = "wasi")]
 mod metrics;
+#[cfg(target_os = "wasi")]
+mod stream;
 #[cfg(target_os = "wasi")]
 mod worker;
 

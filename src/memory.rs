@@ -9,29 +9,22 @@
 mod record;
 mod sweep;
 
-use core::num::NonZeroU32;
 use core::time::Duration;
 
 pub use self::record::{CallerRecord, Rewritten, Session};
 use crate::config::Config;
 use crate::digest::{Digest, Salt};
 use crate::platform::{PlatformError, Store, Stored, Written};
+use crate::table::{TRIES, Table};
 use crate::time::Millis;
 
 /// The version of what the keys hold. It is part of their names.
-pub const CODEC: u32 = 1;
-/// How many slots a caller may be in.
-pub const NEIGHBOURS: u32 = 4;
-/// How often a change is tried before it is given up.
-pub const TRIES: u32 = 4;
+pub const CODEC: u32 = 2;
 
 /// The table of slots and its bounds.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// What all keys start with: the codec and the geometry, so that another version or configuration under the same
-    /// `vm_id` reads other keys.
-    prefix: String,
-    slots: NonZeroU32,
+    table: Table,
     per_caller: usize,
     slot_bytes: usize,
     idle_timeout: Duration,
@@ -55,38 +48,22 @@ impl Memory {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let memory = &config.memory;
+        let (slots, bytes) = (memory.slots, memory.slot_bytes());
         Self {
-            prefix: format!(
-                "mcp_session/{CODEC}/{}x{}",
-                memory.slots,
-                memory.slot_bytes()
-            ),
-            slots: memory.slots,
+            table: Table::new(format!("mcp_session/{CODEC}/{slots}x{bytes}"), slots),
             per_caller: memory.per_caller as usize,
-            slot_bytes: memory.slot_bytes(),
+            slot_bytes: bytes,
             idle_timeout: config.session.idle_timeout,
             max_age: config.session.max_age,
         }
     }
 
-    /// Makes all slots, once for all VMs: a key that does not exist can't be compared with (proxy-wasm ABI 0.2.1,
-    /// `proxy_set_shared_data`). Envoy starts the main thread's VM before any worker's, so that they exist before
-    /// traffic comes.
+    /// Makes all slots; see [`Table::create`].
     ///
     /// # Errors
-    /// If the store fails; what exists until then stays.
+    /// If the store fails.
     pub fn create_slots(&self, store: &impl Store) -> Result<(), PlatformError> {
-        let done = format!("{}/created", self.prefix);
-        if store.read(&done)?.is_some() {
-            return Ok(());
-        }
-        for slot in 0..self.slots.get() {
-            let key = self.key(slot);
-            if store.read(&key)?.is_none() {
-                store.write(&key, &[], None)?;
-            }
-        }
-        store.write(&done, &[], None).map(|_| ())
+        self.table.create(store)
     }
 
     /// What is remembered of a caller, or nothing.
@@ -99,8 +76,8 @@ impl Memory {
         caller: &Digest,
         now: Millis,
     ) -> Result<Option<CallerRecord>, PlatformError> {
-        for slot in self.neighbours(caller) {
-            let stored = store.read(&self.key(slot))?.unwrap_or_default();
+        for slot in self.table.neighbours(caller) {
+            let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
             let Some(mut record) = own(&stored, caller) else {
                 continue;
             };
@@ -130,7 +107,7 @@ impl Memory {
                 return Ok(Change::Done { evicted: 0 });
             }
             let gone = record.shrink(self.per_caller, self.slot_bytes);
-            match store.write(&self.key(place.slot), &record.encode(), place.token)? {
+            match store.write(&self.table.key(place.slot), &record.encode(), place.token)? {
                 Written::Overtaken => {}
                 Written::Done => {
                     return Ok(Change::Done {
@@ -156,8 +133,8 @@ impl Memory {
         now: Millis,
     ) -> Result<Place, PlatformError> {
         let mut best: Option<(Millis, Place)> = None;
-        for slot in self.neighbours(caller) {
-            let stored = store.read(&self.key(slot))?;
+        for slot in self.table.neighbours(caller) {
+            let stored = store.read(&self.table.key(slot))?;
             let token = stored.as_ref().map(|stored| stored.token);
             let place = |record, evicts| Place {
                 slot,
@@ -178,7 +155,7 @@ impl Memory {
                 best = Some((used, place(CallerRecord::new(*caller), evicts)));
             }
         }
-        let home = || Place::vacant(self.home(caller), caller);
+        let home = || Place::vacant(self.table.home(caller), caller);
         Ok(best.map_or_else(home, |(_, place)| place))
     }
 
@@ -187,20 +164,6 @@ impl Memory {
         let mut record = CallerRecord::decode(&stored.value)?;
         record.expire(now, self.idle_timeout, self.max_age);
         (!record.sessions.is_empty()).then_some(record)
-    }
-
-    fn home(&self, caller: &Digest) -> u32 {
-        // A remainder is smaller than what it was divided by.
-        u32::try_from(caller.number() % u64::from(self.slots.get())).unwrap_or_default()
-    }
-
-    fn neighbours(&self, caller: &Digest) -> impl Iterator<Item = u32> + use<> {
-        let (home, slots) = (self.home(caller), self.slots);
-        (0..NEIGHBOURS.min(slots.get())).map(move |step| home.wrapping_add(step) % slots)
-    }
-
-    fn key(&self, slot: u32) -> String {
-        format!("{}/{slot}", self.prefix)
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) struct Metrics {
     outcomes: [Option<Metric>; Outcome::ALL.len()],
     evicted: Option<Metric>,
     contended: Option<Metric>,
+    queued: Option<Metric>,
+    untranslated: Option<Metric>,
     hold_unsupported: Option<Metric>,
     live: Option<Metric>,
 }
@@ -20,6 +22,8 @@ impl Metrics {
             outcomes: Outcome::ALL.map(|outcome| counter(outcome.name())),
             evicted: counter("evicted"),
             contended: counter("contended"),
+            queued: counter("queued"),
+            untranslated: counter("untranslated"),
             hold_unsupported: counter("hold_unsupported"),
             live: define(MetricKind::Gauge, "live"),
         }
@@ -31,6 +35,9 @@ impl Metrics {
             Signal::Outcome(Outcome::HostError, _) => {}
             Signal::Outcome(outcome, _) => increment(self.outcome(*outcome), 1),
             Signal::Contended => increment(self.contended, 1),
+            Signal::Queued => increment(self.queued, 1),
+            Signal::Untranslated => increment(self.untranslated, 1),
+            Signal::Wake(_) | Signal::Attends(..) => {}
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),
             Signal::Evicted(sessions) => {
                 increment(self.evicted, i64::try_from(*sessions).unwrap_or(i64::MAX));

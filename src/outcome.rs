@@ -35,11 +35,21 @@ pub enum Outcome {
     Ended,
     /// The server no longer knows the session that the request belonged to.
     Lost,
+    /// An `initialize` that was answered from the InitializeResult of its caller's session.
+    Reused,
+    /// An `initialize` that waited too long for a session, or behind too many others: 503.
+    QueueRefused,
+    /// A request about a shared session as a whole, which the filter answered by itself.
+    AnsweredLocally,
+    /// A `notifications/cancelled` of which it was not clear which request it means: it went no further.
+    CancelDropped,
+    /// Its client left while it waited for a session.
+    ClientLeft,
 }
 
 impl Outcome {
     /// All outcomes, in the order in which [`Self::index`] counts.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Learned,
         Self::Repaired,
         Self::WouldRepair,
@@ -56,6 +66,11 @@ impl Outcome {
         Self::HostError,
         Self::Ended,
         Self::Lost,
+        Self::Reused,
+        Self::QueueRefused,
+        Self::AnsweredLocally,
+        Self::CancelDropped,
+        Self::ClientLeft,
     ];
 
     /// Its place in [`Self::ALL`].
@@ -84,6 +99,11 @@ impl Outcome {
             Self::HostError => "host_error",
             Self::Ended => "ended",
             Self::Lost => "lost",
+            Self::Reused => "reused",
+            Self::QueueRefused => "queue_refused",
+            Self::AnsweredLocally => "answered_locally",
+            Self::CancelDropped => "cancel_dropped",
+            Self::ClientLeft => "client_left",
         }
     }
 }

@@ -1,26 +1,11 @@
 //! The filter's own question to a server: does this session live? A JSON-RPC `ping` (MCP 2025-11-25, Utilities, Ping),
 //! sent as the client's request was.
 
-use core::fmt;
-use core::time::Duration;
-
-use crate::config::{SubrequestConfig, without_query};
-use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
+use crate::config::SubrequestConfig;
+use crate::headers::{ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::memory::{Rewritten, Session};
 use crate::session::SessionId;
-
-/// A request of the filter's own. It carries a client's credentials and a session's id: `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ping {
-    /// The upstream cluster.
-    pub cluster: String,
-    /// Headers, pseudo-headers first.
-    pub headers: Vec<(String, String)>,
-    /// The JSON-RPC request.
-    pub body: Vec<u8>,
-    /// How long the answer may take.
-    pub timeout: Duration,
-}
+use crate::subrequest::{Message, Subrequest, Target};
 
 /// A remembered session that a request went up in, with what a ping in it needs.
 pub struct InSession {
@@ -84,84 +69,24 @@ impl Verdict {
     }
 }
 
-/// Headers that belong to the client's body or connection, or that the ping sets itself.
-const NOT_COPIED: [&str; 18] = [
-    ":method",
-    ":path",
-    ":authority",
-    "host",
-    ACCEPT,
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "keep-alive",
-    "last-event-id",
-    PROTOCOL_VERSION,
-    SESSION_ID,
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Envoy's own headers would set the ping's timeout and retries.
-fn is_left_out(name: &str) -> bool {
-    NOT_COPIED.contains(&name) || name.starts_with("x-envoy-")
-}
-
-impl fmt::Debug for Ping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ping(to {})", self.cluster)
-    }
-}
-
-impl Ping {
-    /// A ping like the request that went up in this session and cluster. `nonce` keeps its JSON-RPC id apart from
-    /// others.
+impl InSession {
+    /// A ping like the request that went up in this session, through this cluster. `nonce` keeps its JSON-RPC id apart
+    /// from others.
     #[must_use]
-    pub fn new(within: &InSession, cluster: &str, config: &SubrequestConfig, nonce: u64) -> Self {
-        let like = &within.headers;
-        let rewritten = within.rewritten.as_ref();
-        let text = |bytes: &[u8]| core::str::from_utf8(bytes).ok().map(str::to_owned);
-        let of = |name| like.get(name).and_then(text);
-        let path = config.path.clone();
-        let path = path.or_else(|| {
-            let path = of(":path")?;
-            let query = path
-                .split_at_checked(without_query(path.as_bytes()).len())?
-                .1;
-            Some(text(rewritten?.path())? + query)
-        });
-        let authority = config.authority.clone();
-        let authority = authority.or_else(|| rewritten.and_then(|to| text(to.authority())));
-        let own = [
-            (":method", Some("POST".to_owned())),
-            (":path", path.or_else(|| of(":path"))),
-            (":authority", authority.or_else(|| of(":authority"))),
-            ("content-type", Some("application/json".to_owned())),
-            (ACCEPT, Some(ACCEPT_JSON_OR_EVENTS.to_owned())),
-            (SESSION_ID, text(within.id.as_bytes())),
-            (PROTOCOL_VERSION, within.version.as_deref().and_then(text)),
-        ];
-        let own = own
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        // The call takes text only: a header of other bytes can't go along.
-        let copied = like.iter().filter_map(|(name, value)| {
-            let name = text(name)?;
-            (!is_left_out(&name)).then_some((name, text(value)?))
-        });
-        Self {
-            cluster: cluster.to_owned(),
-            headers: own.chain(copied).collect(),
-            body: format!(
-                r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
-            )
-            .into_bytes(),
+    pub fn ping(&self, cluster: &str, config: &SubrequestConfig, nonce: u64) -> Subrequest {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
+        );
+        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
+        let message = Message {
+            method: "POST",
+            session: Some(&self.id),
+            version: self.version.as_deref(),
+            accept: ACCEPT_JSON_OR_EVENTS,
+            body: body.into_bytes(),
             timeout: config.timeout,
-        }
+        };
+        Subrequest::new(target, &self.headers, message)
     }
 }
 
@@ -170,7 +95,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn ping(config: &str, rewritten: Option<Rewritten>, headers: &[(&str, &[u8])]) -> Ping {
+    fn ping(config: &str, rewritten: Option<Rewritten>, headers: &[(&str, &[u8])]) -> Subrequest {
         let lines = headers
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
@@ -181,10 +106,10 @@ mod tests {
             headers: Headers::new(lines.collect()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();
-        Ping::new(&within, "server", &config.subrequest, 0xab)
+        within.ping("server", &config.subrequest, 0xab)
     }
 
-    fn of<'a>(ping: &'a Ping, name: &str) -> Vec<&'a str> {
+    fn of<'a>(ping: &'a Subrequest, name: &str) -> Vec<&'a str> {
         let lines = ping.headers.iter().filter(|(other, _)| other == name);
         lines.map(|(_, value)| value.as_str()).collect()
     }
@@ -235,7 +160,8 @@ mod tests {
         let request = [(":path", b"/mcp?q".as_slice()), (":authority", b"a.test")];
         let learned = Rewritten::parse(b"/learned", b"learned.test");
         let config = r#"{"subrequest": {"path": "/set", "authority": "set.test"}}"#;
-        let target = |ping: &Ping| format!("{}{}", of(ping, ":authority")[0], of(ping, ":path")[0]);
+        let target =
+            |ping: &Subrequest| format!("{}{}", of(ping, ":authority")[0], of(ping, ":path")[0]);
         assert_eq!(target(&ping("", None, &request)), "a.test/mcp?q");
         assert_eq!(
             target(&ping("", learned.clone(), &request)),

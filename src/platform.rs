@@ -51,6 +51,9 @@ pub trait Platform: Store {
     /// A number that nobody can foresee.
     fn nonce(&self) -> u64;
 
+    /// Whether one more request may wait for others.
+    fn may_wait(&self) -> bool;
+
     /// An attribute of the request (Envoy, Advanced, Attributes), or nothing if it is absent or empty.
     fn attribute(&self, path: &[&str]) -> Option<Vec<u8>>;
 }

@@ -65,6 +65,8 @@ mod tests {
             opened: Millis(0),
             used: Millis(0),
             latest: true,
+            shared: false,
+            owned: false,
         };
         let lines = headers
             .iter()

@@ -1,4 +1,4 @@
-//! Tells an `initialize` from every other JSON-RPC body while the body streams past.
+//! Tells an `initialize`, and the `notifications/initialized` behind it, from every other JSON-RPC body while the body streams past.
 //!
 //! The FIRST top-level `method` decides. The servers' parsers let the last of two equal keys win, but waiting for it
 //! would mean holding every body to its end, and a sender of two methods misleads nobody but itself: the verdict only
@@ -17,6 +17,8 @@ use crate::json::{Mark, Method, Walk};
 pub enum Kind {
     /// An `initialize` request.
     Initialize,
+    /// A `notifications/initialized`.
+    Initialized,
     /// Another message, or not JSON-RPC at all.
     Other,
 }
@@ -42,6 +44,7 @@ impl Scanner {
             self.verdict = match self.walk.next(&mut rest).1? {
                 Mark::Value(_) | Mark::ValueEnd => None,
                 Mark::Method(Method::Initialize) => Some(Kind::Initialize),
+                Mark::Method(Method::Initialized) => Some(Kind::Initialized),
                 // A `result` or `error` makes the message a response, and may be long: no need to see it.
                 Mark::Method(Method::Cancelled | Method::Other | Method::NotText)
                 | Mark::Answer

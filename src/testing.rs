@@ -15,6 +15,7 @@ pub struct FakePlatform {
     attributes: RefCell<BTreeMap<String, Vec<u8>>>,
     now: Cell<u64>,
     nonce: Cell<u64>,
+    is_crowded: Cell<bool>,
     last_token: Cell<u32>,
     /// Calls of the store until one fails.
     fails_in: Cell<Option<u32>>,
@@ -34,6 +35,11 @@ impl FakePlatform {
     /// Moves the clock on.
     pub fn advance(&self, millis: u64) {
         self.now.set(self.now.get() + millis);
+    }
+
+    /// From now on no more requests may wait.
+    pub fn be_crowded(&self) {
+        self.is_crowded.set(true);
     }
 
     /// Has the store's next call but `calls` fail.
@@ -109,6 +115,10 @@ impl Platform for FakePlatform {
     fn nonce(&self) -> u64 {
         self.nonce.set(self.nonce.get() + 1);
         self.nonce.get()
+    }
+
+    fn may_wait(&self) -> bool {
+        !self.is_crowded.get()
     }
 
     fn attribute(&self, path: &[&str]) -> Option<Vec<u8>> {

@@ -2,18 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::mem;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::digest::DigestKey;
+use crate::attendance::Attendance;
+use crate::config::{Config, OnReinitialize};
+use crate::digest::Digest;
+use crate::errand::{Answer, Errand, Progress};
 use crate::exchange::{Plugin, Signal};
+use crate::filter;
 use crate::hold::{Holds, Reason};
-use crate::host::{self, Host, Stream};
-use crate::memory::{self, Memory};
+use crate::host::{self, Buffer, Host, Map, Queue};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::platform::{Platform, PlatformError};
+use crate::roster::{self, Roster};
+use crate::seat::Ticket;
 use crate::session::SessionId;
+use crate::stream::{Happened, Stream};
 use crate::time::Millis;
 
 /// How often a VM writes of failing hostcalls into the log.
@@ -23,25 +30,60 @@ const SECRET_VARIABLE: &str = "MCP_SESSION_FILTER_KEY";
 /// The property that an access log shows: `%FILTER_STATE(wasm.mcp_session.outcome:PLAIN)%`.
 const OUTCOME_PROPERTY: &str = "mcp_session.outcome";
 
+/// How many requests of one VM may wait for sessions.
+pub(crate) const MOST_WAITING: usize = 1024;
+/// How many messages of its mailbox a VM reads in one go; the host says once for each that it is there.
+const MESSAGES: usize = 256;
+
 /// See the module.
 pub(crate) struct Worker {
+    /// The root context's number.
+    root: u32,
     config: Config,
+    /// What tells this VM from others.
+    vm: u64,
     /// Nothing until the VMs agreed on a salt.
     plugin: RefCell<Option<Rc<Plugin>>>,
     pub(crate) holds: RefCell<Holds>,
     /// Streams that the next tick has to let go: they waited too long, or the host refused to at once.
-    pub(crate) stalled: RefCell<BTreeMap<u32, Stream>>,
+    stalled: RefCell<BTreeMap<u32, host::Stream>>,
+    /// Streams that wait for a seat.
+    waiting: RefCell<BTreeMap<u32, (Digest, Weak<RefCell<Stream>>)>>,
+    /// Errands to be sent in the name of the root context.
+    errands: RefCell<Vec<Errand>>,
+    /// Errands under way, by the number of their call.
+    under_way: RefCell<BTreeMap<u32, Errand>>,
+    mailbox: Cell<Option<Mailbox>>,
+    attendance: RefCell<Attendance>,
+    /// The seat to be looked at next for a session that has expired.
+    next_seat: Cell<u32>,
     metrics: Metrics,
     complained: Cell<Option<Millis>>,
 }
 
+/// The shared queue through which this VM is told of changes at seats.
+#[derive(Clone, Copy)]
+struct Mailbox {
+    number: usize,
+    queue: Queue,
+    signed: Millis,
+}
+
 impl Worker {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(root: u32, config: Config) -> Self {
         Self {
+            root,
             config,
+            vm: Host::default().nonce(),
             plugin: RefCell::default(),
             holds: RefCell::default(),
             stalled: RefCell::default(),
+            waiting: RefCell::default(),
+            errands: RefCell::default(),
+            under_way: RefCell::default(),
+            mailbox: Cell::default(),
+            attendance: RefCell::default(),
+            next_seat: Cell::default(),
             metrics: Metrics::define(),
             complained: Cell::default(),
         }
@@ -63,21 +105,43 @@ impl Worker {
         let Some(salt) = salt else { return Ok(()) };
         let is_new = self.plugin.borrow().as_ref().is_none_or(|p| p.salt != salt);
         if is_new {
-            let memory = Memory::new(&self.config);
-            memory.create_slots(&host)?;
             let secret = std::env::var_os(SECRET_VARIABLE).unwrap_or_default();
-            *self.plugin.borrow_mut() = Some(Rc::new(Plugin {
-                config: self.config.clone(),
-                memory,
-                key: DigestKey::new(&salt, secret.as_encoded_bytes()),
-                salt,
-            }));
+            let secret = secret.as_encoded_bytes();
+            let plugin = Plugin::new(self.config.clone(), salt, secret, self.vm);
+            plugin.create_tables(&host)?;
+            *self.plugin.borrow_mut() = Some(Rc::new(plugin));
         }
         Ok(())
     }
 
+    /// Does something that a host may refuse; then all goes on without.
+    pub(crate) fn watch(&self, act: impl FnOnce(&Self) -> Result<(), PlatformError>) {
+        if let Err(error) = act(self) {
+            self.note(&Signal::Failed(error));
+        }
+    }
+
+    /// The host, as requests see it.
+    pub(crate) fn host(&self) -> Host {
+        Host::crowded(self.waiting.borrow().len() >= MOST_WAITING)
+    }
+
+    /// What is due again and again.
+    pub(crate) fn tick(&self) {
+        self.collect_overdue();
+        self.resume_stalled();
+        self.watch(Self::agree);
+        self.watch(Self::sweep);
+        if self.config.on_reinitialize != OnReinitialize::Forward {
+            self.watch(Self::renew_leases);
+            self.watch(Self::end_expired);
+            self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
+            self.wake_if(|_| true, &Happened::Tick);
+        }
+    }
+
     /// Looks through a part of the memory, and keeps the gauge.
-    pub(crate) fn sweep(&self) -> Result<(), PlatformError> {
+    fn sweep(&self) -> Result<(), PlatformError> {
         let Some(plugin) = self.plugin() else {
             return Ok(());
         };
@@ -89,9 +153,9 @@ impl Worker {
     }
 
     /// Marks what has waited too long.
-    pub(crate) fn collect_overdue(&self) {
+    fn collect_overdue(&self) {
         for (request, reason) in self.holds.borrow_mut().tick() {
-            self.stalled.borrow_mut().insert(request, Stream::Request);
+            self.stall(request, host::Stream::Request);
             match reason {
                 Reason::Slow => {}
                 Reason::NoBody => self.metrics.count_hold_unsupported(),
@@ -107,10 +171,262 @@ impl Worker {
         }
     }
 
-    /// Nothing of this stream is to be let go any more.
+    fn resume_stalled(&self) {
+        let stalled = mem::take(&mut *self.stalled.borrow_mut());
+        for (stream, direction) in stalled {
+            // Refused, the previous context stays in effect, and somebody else's request would go on.
+            let done = host::set_effective_context(stream).and_then(|()| host::resume(direction));
+            if let Err(error) = done {
+                self.note(&Signal::Failed(error));
+                // Who has gone leaves the list by itself.
+                self.stall(stream, direction);
+            }
+        }
+    }
+
+    /// The next tick is to let this stream go.
+    pub(crate) fn stall(&self, stream: u32, direction: host::Stream) {
+        self.stalled.borrow_mut().insert(stream, direction);
+    }
+
+    /// Nothing of this stream is to be let go or woken any more.
     pub(crate) fn end_wait(&self, stream: u32) {
         self.holds.borrow_mut().end(stream);
         self.stalled.borrow_mut().remove(&stream);
+        self.waiting.borrow_mut().remove(&stream);
+    }
+
+    /// This stream is to be woken when something changes at this seat.
+    pub(crate) fn wait(&self, id: u32, seat: Digest, stream: &Weak<RefCell<Stream>>) {
+        self.holds.borrow_mut().end(id);
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.insert(id, (seat, stream.clone())).is_none() {
+            drop(waiting);
+            self.watch(|worker| {
+                worker
+                    .mailbox
+                    .get()
+                    .map_or_else(|| worker.sign(), |_| Ok(()))
+            });
+        }
+    }
+
+    /// Wakes those who wait for a seat that is meant, each in its own context.
+    fn wake_if(&self, is_meant: impl Fn(&Digest) -> bool, what: &Happened) {
+        let waiting = self.waiting.borrow();
+        let meant = waiting.iter().filter(|(_, (seat, _))| is_meant(seat));
+        let meant: Vec<_> = meant
+            .map(|(id, (_, stream))| (*id, stream.clone()))
+            .collect();
+        drop(waiting);
+        for (id, stream) in meant {
+            let Some(stream) = stream.upgrade() else {
+                self.end_wait(id);
+                continue;
+            };
+            // Refused, the previous context stays in effect: somebody else would get the answer.
+            if host::set_effective_context(id).is_ok()
+                && let Ok(mut stream) = stream.try_borrow_mut()
+            {
+                stream.wake(what);
+            }
+        }
+    }
+
+    /// Says that this VM lives, and takes a mailbox.
+    fn sign(&self) -> Result<(), PlatformError> {
+        let host = Host::default();
+        let now = host.now();
+        let current = self.mailbox.get();
+        if current.is_some_and(|mailbox| now.since(mailbox.signed) < roster::SIGN_OF_LIFE) {
+            return Ok(());
+        }
+        let Some(number) = Roster::sign(&host, self.vm, now)? else {
+            return Ok(());
+        };
+        let queue = match current {
+            Some(mailbox) if mailbox.number == number => mailbox.queue,
+            _ => host::register_queue(&roster::mailbox_name(number))?,
+        };
+        self.mailbox.set(Some(Mailbox {
+            number,
+            queue,
+            signed: now,
+        }));
+        Ok(())
+    }
+
+    /// Tells all VMs that something has changed at a seat: this one too, as who waits is woken in the root context.
+    fn announce(&self, seat: &Digest) -> Result<(), PlatformError> {
+        self.nudge(seat.as_bytes())?;
+        let host = Host::default();
+        for mailbox in Roster::read(&host)?.others(self.vm, host.now()) {
+            let queue = host::resolve_queue(&roster::mailbox_name(mailbox));
+            // Who can't be told finds out with its next tick.
+            let _ = queue.and_then(|queue| host::enqueue(queue, seat.as_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Has the root context called back soon.
+    fn nudge(&self, message: &[u8]) -> Result<(), PlatformError> {
+        match self.mailbox.get() {
+            Some(mailbox) => host::enqueue(mailbox.queue, message),
+            None => Ok(()),
+        }
+    }
+
+    /// Messages have come; each names a seat, but for those that only call the root back.
+    pub(crate) fn read_mailbox(&self, queue: Queue) {
+        let mut seats = Vec::new();
+        for _ in 0..MESSAGES {
+            match host::dequeue(queue) {
+                Ok(Some(message)) => {
+                    let seat = message.try_into().map(Digest::from_bytes);
+                    seats.extend(seat.ok().filter(|seat| !seats.contains(seat)));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.note(&Signal::Failed(error));
+                    break;
+                }
+            }
+        }
+        for seat in seats {
+            self.wake_if(|other| *other == seat, &Happened::Change);
+        }
+    }
+
+    /// Has an errand sent, as soon as the root context is called back.
+    pub(crate) fn run_errand(&self, errand: Option<Errand>) {
+        if let Some(errand) = errand {
+            self.errands.borrow_mut().push(errand);
+            self.watch(|worker| worker.nudge(&[]));
+        }
+    }
+
+    /// Sends all errands that wait for it, in the name of the root context: so they outlive the requests that they are
+    /// for.
+    pub(crate) fn send_errands(&self) {
+        let Some(plugin) = self.plugin() else { return };
+        let errands = mem::take(&mut *self.errands.borrow_mut());
+        for errand in errands {
+            let sent = host::set_effective_context(self.root)
+                .and_then(|()| filter::send(&errand.call(&plugin)));
+            match sent {
+                Ok(call) => {
+                    self.under_way.borrow_mut().insert(call, errand);
+                }
+                Err(error) => {
+                    self.note(&Signal::Failed(error));
+                    self.proceed(&plugin, errand, None);
+                }
+            }
+        }
+        // The host goes on in the context that it called back.
+        let _ = host::set_effective_context(self.root);
+    }
+
+    /// A server answered an errand, or did not.
+    pub(crate) fn errand_answered(&self, call: u32, body_size: usize) {
+        let errand = self.under_way.borrow_mut().remove(&call);
+        let (Some(plugin), Some(errand)) = (self.plugin(), errand) else {
+            return;
+        };
+        let headers = host::headers(Map::CallAnswer);
+        let body = host::buffer(Buffer::CallAnswerBody, 0, body_size);
+        let answer = match (headers, body) {
+            (Ok(headers), Ok(body)) => Some(Answer { headers, body }),
+            (Err(error), _) | (_, Err(error)) => {
+                self.note(&Signal::Failed(error));
+                None
+            }
+        };
+        self.proceed(&plugin, errand, answer);
+    }
+
+    fn proceed(&self, plugin: &Plugin, errand: Errand, answer: Option<Answer>) {
+        let (progress, signals) = errand.answered(plugin, &Host::default(), answer);
+        for signal in &signals {
+            self.note(signal);
+        }
+        match progress {
+            Progress::Next(errand) => self.errands.borrow_mut().push(errand),
+            Progress::Over(over) => {
+                if over.wakes {
+                    self.note(&Signal::Wake(over.seat));
+                }
+                let seat = over.seat;
+                self.wake_if(|other| *other == seat, &Happened::Errand(over));
+            }
+        }
+    }
+
+    /// A POST in this session is under way.
+    pub(crate) fn join_session(&self, seat: Digest, session: SessionId) {
+        let (now, lease) = (Host::default().now(), self.config.session.lease);
+        let is_due = self
+            .attendance
+            .borrow_mut()
+            .begin(seat, session.clone(), now, lease);
+        if is_due {
+            self.renew_lease(&seat, &session);
+        }
+    }
+
+    /// A POST in this session is over.
+    pub(crate) fn leave_session(&self, seat: &Digest, session: &SessionId) {
+        let (now, lease) = (Host::default().now(), self.config.session.lease);
+        let is_due = self.attendance.borrow_mut().end(seat, session, now, lease);
+        if is_due {
+            self.renew_lease(seat, session);
+        }
+    }
+
+    fn renew_lease(&self, seat: &Digest, session: &SessionId) {
+        self.watch(|worker| {
+            let host = Host::default();
+            let Some(plugin) = worker.plugin() else {
+                return Ok(());
+            };
+            plugin
+                .seats
+                .touch(&host, seat, session, host.now())
+                .map(|_| ())
+        });
+    }
+
+    fn renew_leases(&self) -> Result<(), PlatformError> {
+        let (now, lease) = (Host::default().now(), self.config.session.lease);
+        let due = self.attendance.borrow_mut().due(now, lease);
+        for (seat, session) in due {
+            self.renew_lease(&seat, &session);
+        }
+        Ok(())
+    }
+
+    /// Ends a shared session that nobody uses any more: nobody else would.
+    fn end_expired(&self) -> Result<(), PlatformError> {
+        let Some(plugin) = self.plugin() else {
+            return Ok(());
+        };
+        if self.config.on_reinitialize != OnReinitialize::Reuse || self.mailbox.get().is_none() {
+            return Ok(());
+        }
+        let host = Host::default();
+        let slot = self.next_seat.get();
+        self.next_seat.set(slot.wrapping_add(1));
+        let ticket = Ticket {
+            number: host.nonce(),
+            vm: self.vm,
+        };
+        let expired = plugin.seats.expire(&host, slot, ticket, host.now())?;
+        if let Some((seat, holder)) = expired {
+            self.errands
+                .borrow_mut()
+                .push(Errand::close(seat, ticket, *holder, None));
+        }
+        Ok(())
     }
 
     pub(crate) fn note(&self, signal: &Signal) {
@@ -125,8 +441,18 @@ impl Worker {
                     log::debug!("{} (session {session})", outcome.name());
                 }
             }
-            Signal::Failed(error) => self.complain(*error),
+            Signal::Failed(error) => self.complain(&format!(
+                "{error}; requests go on without their session. The counter mcp_session.host_error says how many; \
+                 if it grows, compare this Envoy with the versions that the filter supports"
+            )),
             Signal::Contended => log::debug!("a change was overtaken by other workers and dropped"),
+            Signal::Queued => log::debug!("an initialize waits for the session before it to end"),
+            Signal::Untranslated => self.complain(
+                "a server compressed an answer though it was asked not to: its JSON-RPC ids can't be put back, and \
+                 clients will not know it. Switch compression off for MCP in that server, or in what stands before it",
+            ),
+            Signal::Wake(seat) => self.watch(|worker| worker.announce(seat)),
+            Signal::Attends(..) => {}
             Signal::Evicted(sessions) => {
                 log::debug!(
                     "{sessions} sessions evicted: memory.slots or memory.per_caller is small"
@@ -135,18 +461,15 @@ impl Worker {
         }
     }
 
-    /// Says what to do about a failing host, once in a while.
-    pub(crate) fn complain(&self, error: PlatformError) {
+    /// Says what to do about something that may go on and on, once in a while.
+    fn complain(&self, words: &str) {
         let now = Host::default().now();
         let is_recent = |last: Millis| now.since(last) < COMPLAINT_INTERVAL;
         if self.complained.get().is_some_and(is_recent) {
             return;
         }
         self.complained.set(Some(now));
-        log::warn!(
-            "{error}; requests go on without their session. The counter mcp_session.host_error says how many; \
-             if it grows, compare this Envoy with the versions that the filter supports"
-        );
+        log::warn!("{words}");
     }
 }
 

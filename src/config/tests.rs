@@ -18,16 +18,19 @@ fn the_defaults_can_be_written_out() {
         "paths": ["/mcp"],
         "hold_request_headers": false,
         "caller": {"metadata": null, "headers": ["authorization", "x-api-key"], "anonymous": "by_address"},
-        "session": {"idle_timeout": "30m", "max_age": "24h"},
-        "memory": {"slots": 4096, "per_caller": 64},
+        "session": {
+            "idle_timeout": "30m", "max_age": "24h", "lease": "5s", "queue": 64, "queue_timeout": "30s"
+        },
+        "memory": {"slots": 4096, "per_caller": 64, "bulk_slots": 256},
         "on_session_lost": "forget",
         "on_reinitialize": "forward",
         "on_missing_session": "pass",
-        "translate_ids": false,
+        "translate_ids": true,
         "repair_protocol_version": false,
         "upstream_host_header": null,
         "subrequest": {"authority": null, "path": null},
-        "subrequest_timeout": "5s"
+        "subrequest_timeout": "5s",
+        "replay_timeout": "60s"
     }"#;
     assert_eq!(Config::parse(json), Ok(Config::default()));
 }
@@ -37,9 +40,13 @@ fn every_setting_arrives() {
     let json = br#"{
         "mode": "observe", "paths": ["/a", "/b/*"], "hold_request_headers": true,
         "caller": {"metadata": ["ns", "sub"], "headers": ["X-Tenant"], "anonymous": "refuse"},
-        "session": {"idle_timeout": "90s", "max_age": "2d"},
-        "memory": {"slots": 2.0, "per_caller": 8},
-        "subrequest": {"authority": "mcp.internal", "path": "/up"}, "subrequest_timeout": "1500ms"
+        "session": {
+            "idle_timeout": "90s", "max_age": "2d", "lease": "7s", "queue": 3, "queue_timeout": "8s"
+        },
+        "memory": {"slots": 2.0, "per_caller": 8, "bulk_slots": 5},
+        "on_reinitialize": "queue", "translate_ids": false,
+        "subrequest": {"authority": "mcp.internal", "path": "/up"},
+        "subrequest_timeout": "1500ms", "replay_timeout": "9s"
     }"#;
     let config = Config::parse(json).unwrap();
     assert_eq!(config.mode, Mode::Observe);
@@ -52,11 +59,34 @@ fn every_setting_arrives() {
     assert_eq!(config.caller.anonymous, Anonymous::Refuse);
     assert_eq!(config.session.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.session.max_age, Duration::from_secs(2 * 86_400));
+    assert_eq!(config.session.lease, Duration::from_secs(7));
+    assert_eq!(config.session.queue, 3);
+    assert_eq!(config.session.queue_timeout, Duration::from_secs(8));
+    assert_eq!(config.on_reinitialize, OnReinitialize::Queue);
+    assert!(!config.translate_ids);
     assert_eq!(config.memory.slots.get(), 2);
+    assert_eq!(config.memory.bulk_slots.get(), 5);
     assert_eq!(config.memory.per_caller, 8);
     assert_eq!(config.subrequest.authority.as_deref(), Some("mcp.internal"));
     assert_eq!(config.subrequest.path.as_deref(), Some("/up"));
     assert_eq!(config.subrequest.timeout, Duration::from_millis(1500));
+    assert_eq!(config.subrequest.replay_timeout, Duration::from_secs(9));
+}
+
+#[test]
+fn queueing_is_refused_where_headers_are_not_held() {
+    let refused = error(r#"{"on_reinitialize": "queue"}"#);
+    assert!(
+        refused.starts_with("on_reinitialize: found \"queue\", expected"),
+        "{refused}"
+    );
+    assert!(refused.contains("hold_request_headers"), "{refused}");
+    for json in [
+        r#"{"on_reinitialize": "queue", "hold_request_headers": true}"#,
+        r#"{"on_reinitialize": "reuse"}"#,
+    ] {
+        assert!(Config::parse(json.as_bytes()).is_ok(), "{json}");
+    }
 }
 
 #[test]
@@ -128,6 +158,15 @@ fn wrong_values_are_refused_under_their_key() {
         ("subrequest.path", "\"mcp\""),
         ("subrequest.path", "\"/a b\""),
         ("subrequest_timeout", "\"0ms\""),
+        ("replay_timeout", "60"),
+        ("on_reinitialize", "\"reject\""),
+        ("translate_ids", "\"no\""),
+        ("session.lease", "\"0s\""),
+        ("session.queue", "0"),
+        ("session.queue", "1025"),
+        ("session.queue_timeout", "\"0s\""),
+        ("memory.bulk_slots", "0"),
+        ("memory.bulk_slots", "8193"),
     ];
     for (key, value) in wrong {
         let json = key.rsplit('.').fold(value.to_owned(), |json, part| {
@@ -142,17 +181,9 @@ fn wrong_values_are_refused_under_their_key() {
 fn features_that_do_not_exist_yet_are_refused_and_never_ignored() {
     let later = [
         ("on_session_lost", "\"recover\""),
-        ("on_reinitialize", "\"reuse\""),
-        ("on_reinitialize", "\"queue\""),
         ("on_missing_session", "\"initialize\""),
-        ("translate_ids", "true"),
         ("repair_protocol_version", "true"),
         ("upstream_host_header", "\"x-host\""),
-        ("replay_timeout", "\"60s\""),
-        ("session.lease", "\"5s\""),
-        ("session.queue", "64"),
-        ("session.queue_timeout", "\"30s\""),
-        ("memory.bulk_slots", "256"),
         ("memory.replay_bytes", "65536"),
     ];
     for (key, value) in later {
@@ -174,7 +205,7 @@ fn features_that_do_not_exist_yet_are_refused_and_never_ignored() {
 fn their_wrong_shapes_are_told_from_missing_features() {
     for (json, expected) in [
         (r#"{"on_session_lost": "revive"}"#, "\"forget\""),
-        (r#"{"session": {"queue": "many"}}"#, "a whole number"),
+        (r#"{"memory": {"replay_bytes": "many"}}"#, "a whole number"),
         (
             r#"{"upstream_host_header": "a b"}"#,
             "null, or a header name",

@@ -1,17 +1,15 @@
 //! The first decision: what a request's headers say about what may become of it.
 
-use core::mem;
-
-use super::{Body, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
+use super::body::Body;
+use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
-use crate::config::{Mode, without_query};
+use crate::config::{Mode, OnReinitialize, without_query};
 use crate::headers::{self, Headers};
-use crate::memory::{CallerRecord, Session};
+use crate::memory::CallerRecord;
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
-use crate::repair;
-use crate::scanner::Kind;
+use crate::reply::Reply;
 use crate::session::{SessionId, is_sessionless};
 
 /// The methods of the transport (MCP 2025-11-25, Transports).
@@ -131,92 +129,143 @@ struct Arrival<'a, P> {
 }
 
 impl<P: Platform> Arrival<'_, P> {
-    fn join(mut self, record: Option<&CallerRecord>) -> Begun {
+    fn join(self, record: Option<&CallerRecord>) -> Begun {
+        let endpoint = &self.request.endpoint;
         let own_id = self.headers.get(headers::SESSION_ID).map(SessionId::parse);
-        match own_id {
-            Some(own_id) => {
-                let session = own_id
-                    .zip(record)
-                    .and_then(|(id, record)| record.session(&self.request.endpoint, &id));
-                let signals = session.map_or_else(Vec::new, |session| self.refresh(session));
-                let headers = mem::take(&mut self.headers);
-                let session = session.map(|session| InSession::own(session, headers));
-                self.send(session, Outcome::PassedOwnId, signals)
-            }
-            None => match record.and_then(|record| record.latest(&self.request.endpoint)) {
-                Some(session) => self.join_latest(session),
-                None => self.send(None, Outcome::PassedNoSession, Vec::new()),
-            },
+        let is_own = own_id.is_some();
+        let session = record.and_then(|record| match own_id {
+            Some(own_id) => record.session(endpoint, &own_id?),
+            None => record.latest(endpoint),
+        });
+        let belongs = session.cloned().map(|session| Belongs { session, is_own });
+        match belongs {
+            Some(belongs) => self.join_session(belongs),
+            None if is_own => self.send(None, Outcome::PassedOwnId, Vec::new()),
+            None if self.is_initialize_ours() => self.watch(None, Outcome::PassedNoSession),
+            None => self.send(None, Outcome::PassedNoSession, Vec::new()),
         }
     }
 
-    /// The request has no id, its caller has a session.
-    fn join_latest(mut self, session: &Session) -> Begun {
-        let may_be_initialize = self.may_be_initialize();
-        let holds = self.plugin.config.hold_request_headers;
-        let is_observing = self.plugin.config.mode == Mode::Observe;
-        let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
-        let waits = may_be_initialize && holds && self.may_hold && !is_observing;
-        // Where headers can't wait: a client that names a version has had its answer to an initialize before. Should it
-        // still be one, the server refuses it in the old session.
-        let is_certain = !may_be_initialize || has_version;
-        let will_know = waits || (is_observing && holds);
-        if !is_certain && !will_know {
-            return self.send(None, Outcome::PassedUnknownMethod, Vec::new());
+    fn join_session(self, belongs: Belongs) -> Begun {
+        let Belongs { session, is_own } = &belongs;
+        if self.is_observing() {
+            return self.observe(&belongs);
         }
-        let signals = self.refresh(session);
-        if is_observing {
-            return self.send(None, Outcome::WouldRepair, signals);
-        }
-        if waits {
-            let held = Held {
-                request: self.request,
-                headers: self.headers,
-                session: session.clone(),
-                body: Body::unread(),
+        if session.owned && self.method != Method::Post {
+            // The filter ends it, once nobody is in it; and streams from the server are not shared.
+            let reply = match self.method {
+                Method::Get => Reply::no_stream(),
+                Method::Post | Method::Delete => Reply::empty(200),
             };
-            return (
-                Exchange::Held(held),
-                Step::new(RequestAction::Hold, signals),
-            );
+            let id = Some(session.id.clone());
+            let (exchange, signals) = Exchange::replied(Outcome::AnsweredLocally, id);
+            return (exchange, Step::new(RequestAction::Reply(reply), signals));
         }
-        let edits = repair::edits(session, &self.headers);
-        let in_session = InSession::repaired(session, mem::take(&mut self.headers));
-        let (exchange, step) = self.send(Some(in_session), Outcome::Repaired, signals);
-        (
-            exchange,
-            Step::new(RequestAction::Repair(edits), step.signals),
-        )
+        if !self.has_body() {
+            return self.forward(belongs);
+        }
+        let is_translated = self.plugin.translates(&belongs);
+        let needs_method = !is_own || session.owned;
+        if self.can_hold() && (is_translated || needs_method) {
+            return self.hold(Some(belongs));
+        }
+        // Where headers can't wait: a client that names a version has had its answer to an initialize before. Should it
+        // still be one, the server refuses it in the old session, unless the filter answers it anyway.
+        let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
+        if *is_own || has_version || self.is_initialize_ours() {
+            return self.forward(belongs);
+        }
+        self.send(None, Outcome::PassedUnknownMethod, Vec::new())
     }
 
-    fn may_be_initialize(&self) -> bool {
+    fn observe(self, belongs: &Belongs) -> Begun {
+        let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
+        let outcome = if belongs.is_own {
+            Outcome::PassedOwnId
+        } else if !self.has_body() || has_version || self.plugin.config.hold_request_headers {
+            Outcome::WouldRepair
+        } else {
+            return self.send(None, Outcome::PassedUnknownMethod, Vec::new());
+        };
+        let signals = self
+            .plugin
+            .refresh(self.platform, &self.request, &belongs.session, false);
+        let session = belongs
+            .is_own
+            .then(|| InSession::own(&belongs.session, self.headers.clone()));
+        self.send(session, outcome, signals)
+    }
+
+    /// A POST of a caller without a session may be the initialize that opens one.
+    fn watch(self, belongs: Option<Belongs>, outcome: Outcome) -> Begun {
+        if self.can_hold() {
+            return self.hold(belongs);
+        }
+        let knocks = self.headers.clone();
+        let (exchange, step) = self.send(None, outcome, Vec::new());
+        (exchange.knocking(knocks), step)
+    }
+
+    fn hold(self, belongs: Option<Belongs>) -> Begun {
+        let keeps = self.is_initialize_ours();
+        let held = Held {
+            request: self.request,
+            headers: self.headers,
+            belongs,
+            body: Body::unread(keeps),
+        };
+        (Exchange::Held(held), RequestAction::Hold.into())
+    }
+
+    fn forward(self, belongs: Belongs) -> Begun {
+        let knocks = self.is_initialize_ours().then(|| self.headers.clone());
+        let body = self.body();
+        let (exchange, step) =
+            belongs.forward(self.plugin, self.platform, self.request, self.headers, body);
+        match knocks {
+            Some(knocks) => (exchange.knocking(knocks), step),
+            None => (exchange, step),
+        }
+    }
+
+    fn has_body(&self) -> bool {
         self.method == Method::Post && !self.ended
     }
 
-    fn refresh(&self, session: &Session) -> Vec<Signal> {
-        let now = self.platform.now();
-        if !self.plugin.memory.is_refresh_due(session, now) {
-            return Vec::new();
+    fn is_observing(&self) -> bool {
+        self.plugin.config.mode == Mode::Observe
+    }
+
+    fn can_hold(&self) -> bool {
+        self.has_body()
+            && self.may_hold
+            && self.plugin.config.hold_request_headers
+            && !self.is_observing()
+    }
+
+    /// Whether the filter would answer this request by itself, if it is an initialize.
+    fn is_initialize_ours(&self) -> bool {
+        self.has_body()
+            && !self.request.has_own_id
+            && self.plugin.on_reinitialize() != OnReinitialize::Forward
+    }
+
+    fn body(&self) -> Body {
+        if self.has_body() {
+            Body::unread(self.is_initialize_ours())
+        } else {
+            Body::none()
         }
-        let used = |record: &mut CallerRecord| {
-            if let Some(session) = record.session_mut(&self.request.endpoint, &session.id) {
-                session.used = now;
-            }
-        };
-        self.plugin.remember(self.platform, &self.request, used).1
     }
 
     fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Begun {
-        let body = if self.may_be_initialize() {
-            Body::unread()
-        } else {
-            Body::Read(Kind::Other)
-        };
         let sent = Sent {
+            body: self.body(),
             request: self.request,
-            body,
             session,
+            is_owned: false,
             outcome,
+            knocks: None,
         };
         (
             Exchange::Sent(sent),

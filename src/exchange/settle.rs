@@ -1,5 +1,6 @@
 //! The decisions that an answer brings: a session is learned, lives on, or has ended.
 
+use super::plugin::woken;
 use super::{
     ANSWER_BYTES, AnswerAction, Asking, Exchange, Learned, Plugin, Request, Sent, Signal, Step,
 };
@@ -8,9 +9,10 @@ use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
 use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
-use crate::ping::{InSession, Ping, Verdict};
+use crate::ping::{InSession, Verdict};
 use crate::platform::Platform;
 use crate::session::SessionId;
+use crate::subrequest::Subrequest;
 
 type Settled = (Exchange, Step<AnswerAction>);
 
@@ -24,10 +26,16 @@ impl Exchange {
         headers: &Headers,
     ) -> Settled {
         match self {
-            // A server may answer before it has read the request.
+            // A server, or Envoy, may answer before it has read the request.
             Self::Held(held) => held
                 .pass(Outcome::PassedUnknownMethod)
                 .answer_headers(plugin, platform, headers),
+            Self::Knocking(_) => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
+            Self::Waiting(waiting) => finished(waiting.over(plugin, platform)),
+            Self::Replying(replying) => {
+                let outcome = Signal::Outcome(replying.outcome, replying.session);
+                finished(vec![outcome])
+            }
             Self::Sent(sent) => sent.answered(plugin, platform, headers),
             other => (other, AnswerAction::Continue.into()),
         }
@@ -96,6 +104,16 @@ impl Sent {
                 };
                 (Exchange::Asking(asking), AnswerAction::Ask(ping).into())
             }
+            Some(401 | 403) if self.is_owned => {
+                // A credential that was revoked gets nothing from memory.
+                let seat = plugin.seat(&self.request);
+                let distrust = |seat| {
+                    let changed = plugin.seats.distrust(platform, &seat, &session.id);
+                    woken(seat, changed)
+                };
+                let signals = seat.and_then(distrust).into_iter().collect();
+                settled(self.outcome, session.id, signals)
+            }
             _ => settled(self.outcome, session.id, Vec::new()),
         }
     }
@@ -124,6 +142,8 @@ impl Sent {
                 opened: now,
                 used: now,
                 latest: true,
+                shared: false,
+                owned: false,
             });
         });
         if !is_learned {
@@ -239,12 +259,17 @@ impl Request {
             record.forget(&self.endpoint, &session);
         });
         let outcome = if is_forgotten { done } else { otherwise };
+        let mut signals = signals;
+        signals.extend(plugin.seat(self).and_then(|seat| {
+            let changed = plugin.seats.release(platform, &seat, &session);
+            woken(seat, changed)
+        }));
         settled(outcome, session, signals)
     }
 
-    fn ping(&self, plugin: &Plugin, platform: &impl Platform, session: &InSession) -> Ping {
+    fn ping(&self, plugin: &Plugin, platform: &impl Platform, session: &InSession) -> Subrequest {
         let config = &plugin.config.subrequest;
-        Ping::new(session, &self.cluster, config, platform.nonce())
+        session.ping(&self.cluster, config, platform.nonce())
     }
 }
 

@@ -6,7 +6,7 @@
 //!   endpoint  32 bytes
 //!   opened     8 bytes   milliseconds
 //!   used       8 bytes   milliseconds
-//!   latest     1 byte    0 or 1
+//!   marks      1 byte    1 = the latest, 2 = shared, 4 = owned, added up
 //!   version    1 byte    its length, then so many bytes; 0 = not known
 //!   path       2 bytes   its length, then so many bytes; 0 = not rewritten
 //!   authority  1 byte    its length, then so many bytes; 0 = not rewritten
@@ -19,6 +19,7 @@ use core::time::Duration;
 
 use crate::config::without_query;
 use crate::digest::Digest;
+use crate::input::{Input, put_short_text, put_text};
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
 
@@ -39,6 +40,16 @@ pub struct Session {
     pub used: Millis,
     /// Whether it is its caller's latest at its endpoint: requests without an id belong to it.
     pub latest: bool,
+    /// Whether requests of several clients may meet in it: its JSON-RPC ids are translated.
+    pub shared: bool,
+    /// Whether the filter opened it, so that its end is the filter's affair too.
+    pub owned: bool,
+}
+
+impl Session {
+    fn marks(&self) -> u8 {
+        u8::from(self.latest) | u8::from(self.shared) << 1 | u8::from(self.owned) << 2
+    }
 }
 
 /// What a route made of a request's path and authority.
@@ -193,15 +204,15 @@ impl CallerRecord {
             bytes.extend_from_slice(session.endpoint.as_bytes());
             bytes.extend_from_slice(&session.opened.0.to_le_bytes());
             bytes.extend_from_slice(&session.used.0.to_le_bytes());
-            bytes.push(u8::from(session.latest));
+            bytes.push(session.marks());
             let (path, authority) = session
                 .rewritten
                 .as_ref()
                 .map_or_else(Default::default, |r| (r.path(), r.authority()));
-            put_short(&mut bytes, version);
-            put_long(&mut bytes, path);
-            put_short(&mut bytes, authority);
-            put_long(&mut bytes, id);
+            put_short_text(&mut bytes, version);
+            put_text(&mut bytes, path);
+            put_short_text(&mut bytes, authority);
+            put_text(&mut bytes, id);
         }
         bytes
     }
@@ -210,7 +221,7 @@ impl CallerRecord {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Input(bytes);
-        let mut record = Self::new(Digest::from_bytes(input.array()?));
+        let mut record = Self::new(input.digest()?);
         while !input.0.is_empty() {
             record.sessions.push(input.session()?);
         }
@@ -231,60 +242,24 @@ impl CallerRecord {
 /// What a session takes beside its texts.
 const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 2;
 
-// The types bound all texts far below what their length fields hold: the casts can't cut.
-#[expect(clippy::cast_possible_truncation, reason = "bounded by the types")]
-fn put_short(bytes: &mut Vec<u8>, text: &[u8]) {
-    bytes.push(text.len() as u8);
-    bytes.extend_from_slice(text);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "bounded by the types")]
-fn put_long(bytes: &mut Vec<u8>, text: &[u8]) {
-    bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(text);
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
-    }
-
-    fn short(&mut self) -> Option<&'a [u8]> {
-        let [length] = self.array()?;
-        self.bytes(length.into())
-    }
-
-    fn long(&mut self) -> Option<&'a [u8]> {
-        let length = u16::from_le_bytes(self.array()?);
-        self.bytes(length.into())
-    }
-
+impl Input<'_> {
     fn session(&mut self) -> Option<Session> {
-        let endpoint = Digest::from_bytes(self.array()?);
-        let opened = Millis(u64::from_le_bytes(self.array()?));
-        let used = Millis(u64::from_le_bytes(self.array()?));
-        let latest = match self.array()? {
-            [0] => false,
-            [1] => true,
-            _ => return None,
-        };
-        let version = match self.short()? {
+        let endpoint = self.digest()?;
+        let opened = Millis(self.number()?);
+        let used = Millis(self.number()?);
+        let [marks] = self.array()?;
+        if marks > 7 {
+            return None;
+        }
+        let version = match self.short_text()? {
             b"" => None,
             version => Some(ProtocolVersion::parse(version)?),
         };
-        let rewritten = match (self.long()?, self.short()?) {
+        let rewritten = match (self.text()?, self.short_text()?) {
             (b"", b"") => None,
             (path, authority) => Some(Rewritten::parse(path, authority)?),
         };
-        let id = SessionId::parse(self.long()?)?;
+        let id = SessionId::parse(self.text()?)?;
         Some(Session {
             endpoint,
             id,
@@ -292,7 +267,9 @@ impl<'a> Input<'a> {
             rewritten,
             opened,
             used,
-            latest,
+            latest: marks & 1 != 0,
+            shared: marks & 2 != 0,
+            owned: marks & 4 != 0,
         })
     }
 }

@@ -26,7 +26,7 @@ impl Memory {
     /// # Errors
     /// If the store fails.
     pub fn sweep(&self, store: &impl Store, now: Millis) -> Result<Option<u32>, PlatformError> {
-        let key = format!("{}/sweep", self.prefix);
+        let key = self.table.key_of("sweep");
         let stored = store.read(&key)?.unwrap_or_default();
         let mut progress = Progress::decode(&stored.value).unwrap_or_default();
         // A date far ahead was written before the clock was set back.
@@ -36,15 +36,15 @@ impl Memory {
         }
         let end = progress
             .next_slot
-            .saturating_add(self.slots.get().div_ceil(PARTS))
-            .min(self.slots.get());
+            .saturating_add(self.table.slots().div_ceil(PARTS))
+            .min(self.table.slots());
         for slot in progress.next_slot..end {
             let living = self.sweep_slot(store, slot, now)?;
             progress.living = progress.living.saturating_add(living);
         }
         progress.next_slot = end;
         progress.not_before = Millis(now.0.saturating_add(PAUSE));
-        let counted = (end == self.slots.get()).then_some(progress.living);
+        let counted = (end == self.table.slots()).then_some(progress.living);
         if counted.is_some() {
             progress = Progress {
                 not_before: progress.not_before,
@@ -60,7 +60,7 @@ impl Memory {
 
     /// Empties a slot of what has expired, and says how many sessions live in it.
     fn sweep_slot(&self, store: &impl Store, slot: u32, now: Millis) -> Result<u32, PlatformError> {
-        let Some(stored) = store.read(&self.key(slot))? else {
+        let Some(stored) = store.read(&self.table.key(slot))? else {
             return Ok(0);
         };
         let Stored { value, token } = &stored;
@@ -73,7 +73,7 @@ impl Memory {
         let (living, bytes) = bytes.unwrap_or_default();
         if bytes.len() < value.len() {
             // Overtaken means that somebody uses it: the next round looks again.
-            store.write(&self.key(slot), &bytes, Some(*token))?;
+            store.write(&self.table.key(slot), &bytes, Some(*token))?;
         }
         Ok(u32::try_from(living).unwrap_or(u32::MAX))
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::session::SessionId;
+use crate::table::NEIGHBOURS;
 use crate::testing::FakePlatform;
 
 const ENDPOINT: Digest = Digest::from_bytes([0xE; 32]);
@@ -31,6 +32,8 @@ fn session(id: &str, now: u64) -> Session {
         opened: Millis(now),
         used: Millis(now),
         latest: true,
+        shared: false,
+        owned: false,
     }
 }
 

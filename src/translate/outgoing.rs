@@ -95,7 +95,7 @@ impl Outgoing {
                     self.settle(in_flight, out);
                 }
                 Mark::Method(Method::Cancelled) => self.decide(Kind::Cancel, in_flight, out),
-                Mark::Method(Method::Initialize | Method::Other) => {
+                Mark::Method(Method::Initialize | Method::Initialized | Method::Other) => {
                     self.decide(Kind::Request, in_flight, out);
                 }
                 Mark::Answer => self.decide(Kind::Answer, in_flight, out),
@@ -120,10 +120,22 @@ impl Outgoing {
         self.held.bytes.len()
     }
 
+    /// The bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> &[u8] {
+        &self.held.bytes
+    }
+
     /// Whether a `notifications/cancelled` went on with a `requestId` that is no token.
     #[must_use]
     pub fn has_unknown_cancel(&self) -> bool {
         self.has_unknown_cancel
+    }
+
+    /// Whether the body is a batch.
+    #[must_use]
+    pub fn is_batch(&self) -> bool {
+        self.walk.is_in_batch()
     }
 
     fn pass(&mut self, piece: &[u8], out: &mut Vec<u8>) {

@@ -66,6 +66,13 @@ pub fn decode(token: &[u8]) -> Option<Vec<u8>> {
     (encode(nonce, &original)? == token).then_some(original)
 }
 
+/// The nonce of a token that [`encode`] made.
+#[must_use]
+pub fn nonce(token: &[u8]) -> Option<u64> {
+    let (nonce, _) = token.strip_prefix(HEAD)?.split_at_checked(NONCE_DIGITS)?;
+    u64::from_str_radix(str::from_utf8(nonce).ok()?, 16).ok()
+}
+
 /// Whether a text that begins like this may still become a token.
 pub(super) fn may_begin(start: &[u8]) -> bool {
     start.len() <= MAX_BYTES && start.iter().zip(HEAD).all(|(byte, head)| byte == head)

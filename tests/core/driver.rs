@@ -60,15 +60,8 @@ impl Envoy {
         let config = Config::parse(config).unwrap();
         let platform = FakePlatform::default();
         platform.set_attribute("xds.cluster_name", "server");
-        let memory = Memory::new(&config);
-        memory.create_slots(&platform).unwrap();
-        let salt = [7; 32];
-        let plugin = Plugin {
-            memory,
-            key: DigestKey::new(&salt, b""),
-            config,
-            salt,
-        };
+        let plugin = Plugin::new(config, [7; 32], b"", 1);
+        plugin.create_tables(&platform).unwrap();
         Self { platform, plugin }
     }
 

@@ -13,6 +13,8 @@ fn session(endpoint: u8, id: &str, used: u64) -> Session {
         opened: Millis(0),
         used: Millis(used),
         latest: false,
+        shared: false,
+        owned: false,
     }
 }
 

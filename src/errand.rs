@@ -1,0 +1,353 @@
+//! What the filter does at a server by itself, so that a client that leaves strands nothing: it opens a session, or ends
+//! one. Each errand is one or two requests of the filter's own.
+//!
+//! ```text
+//!  Open ──initialize──► answered well, shared ──notifications/initialized──► the seat is taken
+//!                 ├───► answered well, not shared ─────────────────────────► the seat is taken
+//!                 └───► answered otherwise ────────────────────────────────► the seat is free
+//!  Close ──DELETE─────► answered in any way ───────────────────────────────► the seat is free
+//! ```
+
+use crate::digest::Digest;
+use crate::exchange::{Plugin, Request, Signal};
+use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID};
+use crate::initialize::Initialize;
+use crate::initialize_result::read_result;
+use crate::memory::{CallerRecord, Session};
+use crate::outcome::Outcome;
+use crate::platform::{Platform, PlatformError};
+use crate::reply::Reply;
+use crate::seat::{Holder, Ticket};
+use crate::seats::{Changed, WORDS_BYTES};
+use crate::session::{ProtocolVersion, SessionId};
+use crate::subrequest::{Message, Subrequest, Target};
+
+/// See the module. It holds a client's headers for as long as it lasts, and no longer.
+pub struct Errand {
+    seat: Digest,
+    ticket: Ticket,
+    stage: Stage,
+}
+
+enum Stage {
+    Open(Box<Opening>),
+    Announce(Box<Opened>),
+    Close(Box<Closing>),
+}
+
+/// A session that a client asked for.
+pub struct Opening {
+    /// Whose request it is, and where it goes.
+    pub request: Request,
+    /// The request's headers.
+    pub headers: Headers,
+    /// The request's body.
+    pub initialize: Initialize,
+    /// What its client can do.
+    pub capabilities: Digest,
+    /// Whether its caller's other clients share the session.
+    pub shares: bool,
+}
+
+/// A session that is open, and not known to be ready yet.
+struct Opened {
+    headers: Headers,
+    holder: Holder,
+    version: Option<ProtocolVersion>,
+    result: Option<Vec<u8>>,
+    reply: Reply,
+}
+
+/// A session that has to end.
+struct Closing {
+    holder: Holder,
+    /// Of a request of the same caller; none, if another one's request is the reason, or time is.
+    headers: Headers,
+}
+
+/// What a server answered to an errand.
+pub struct Answer {
+    /// Its headers, with the status.
+    pub headers: Headers,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// How an errand goes on.
+pub enum Progress {
+    /// By one more request.
+    Next(Errand),
+    /// No more.
+    Over(Over),
+}
+
+/// What an errand has come to.
+pub struct Over {
+    /// The seat that it was about.
+    pub seat: Digest,
+    /// The request that it was done for.
+    pub ticket: Ticket,
+    /// What that request is answered, and what became of it; nothing if it has to knock again.
+    pub reply: Option<(Reply, Outcome)>,
+    /// Whether those who wait for the seat have to look again.
+    pub wakes: bool,
+}
+
+impl Errand {
+    /// A session is to be opened.
+    #[must_use]
+    pub fn open(seat: Digest, ticket: Ticket, opening: Opening) -> Self {
+        let stage = Stage::Open(Box::new(opening));
+        Self {
+            seat,
+            ticket,
+            stage,
+        }
+    }
+
+    /// A session is to be ended. `headers` are those of a request by this caller, if one is at hand: another's
+    /// credentials are not shown to a server in this one's session.
+    #[must_use]
+    pub fn close(
+        seat: Digest,
+        ticket: Ticket,
+        holder: Holder,
+        request: Option<(&Digest, &Headers)>,
+    ) -> Self {
+        let headers = match request {
+            Some((caller, headers)) if *caller == holder.caller => headers.clone(),
+            _ => Headers::default(),
+        };
+        let stage = Stage::Close(Box::new(Closing { holder, headers }));
+        Self {
+            seat,
+            ticket,
+            stage,
+        }
+    }
+
+    /// The request to be sent now.
+    #[must_use]
+    pub fn call(&self, plugin: &Plugin) -> Subrequest {
+        let config = &plugin.config.subrequest;
+        match &self.stage {
+            Stage::Open(opening) => {
+                let accept = opening.headers.get(ACCEPT);
+                let accept = accept.and_then(|accept| core::str::from_utf8(accept).ok());
+                let message = Message {
+                    method: "POST",
+                    session: None,
+                    version: None,
+                    accept: accept
+                        .filter(|accept| accept.trim() != "*/*")
+                        .unwrap_or(ACCEPT_JSON_OR_EVENTS),
+                    body: opening.initialize.body.clone(),
+                    timeout: config.replay_timeout,
+                };
+                Subrequest::new(opening.target(plugin), &opening.headers, message)
+            }
+            Stage::Announce(opened) => {
+                let message = Message {
+                    method: "POST",
+                    session: Some(&opened.holder.session),
+                    version: opened.version.as_ref().map(ProtocolVersion::as_bytes),
+                    accept: ACCEPT_JSON_OR_EVENTS,
+                    body: br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_vec(),
+                    timeout: config.timeout,
+                };
+                Subrequest::new(opened.holder.target.clone(), &opened.headers, message)
+            }
+            Stage::Close(closing) => {
+                let message = Message {
+                    method: "DELETE",
+                    session: Some(&closing.holder.session),
+                    version: None,
+                    accept: "*/*",
+                    body: Vec::new(),
+                    timeout: config.timeout,
+                };
+                Subrequest::new(closing.holder.target.clone(), &closing.headers, message)
+            }
+        }
+    }
+
+    /// The request was answered, or came to nothing.
+    pub fn answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        answer: Option<Answer>,
+    ) -> (Progress, Vec<Signal>) {
+        let Self {
+            seat,
+            ticket,
+            stage,
+        } = self;
+        let over = |(reply, changed, mut signals): End| {
+            let changed = changed.unwrap_or_else(|error| {
+                signals.push(Signal::Failed(error));
+                Changed::default()
+            });
+            let over = Over {
+                seat,
+                ticket,
+                reply,
+                wakes: changed.wakes,
+            };
+            (Progress::Over(over), signals)
+        };
+        match stage {
+            Stage::Open(opening) => match opening.answered(plugin, platform, &seat, ticket, answer)
+            {
+                Ok((opened, signals)) => {
+                    let stage = Stage::Announce(Box::new(opened));
+                    let next = Self {
+                        seat,
+                        ticket,
+                        stage,
+                    };
+                    (Progress::Next(next), signals)
+                }
+                Err(end) => over(end),
+            },
+            // Whatever the answer was: if the session is not ready, its clients will hear of it.
+            Stage::Announce(opened) => over(opened.take(plugin, platform, &seat, ticket)),
+            Stage::Close(closing) => {
+                let signals = closing.forget(plugin, platform);
+                over((None, plugin.seats.free(platform, &seat, ticket), signals))
+            }
+        }
+    }
+}
+
+type End = (
+    Option<(Reply, Outcome)>,
+    Result<Changed, PlatformError>,
+    Vec<Signal>,
+);
+
+impl Opening {
+    /// Where the request goes.
+    fn target(&self, plugin: &Plugin) -> Target {
+        let config = &plugin.config.subrequest;
+        Target::of(&self.request.cluster, &self.headers, None, config)
+    }
+
+    fn answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        seat: &Digest,
+        ticket: Ticket,
+        answer: Option<Answer>,
+    ) -> Result<(Opened, Vec<Signal>), End> {
+        let status = answer.as_ref().and_then(|answer| answer.headers.status());
+        let (Some(answer), Some(status)) = (answer, status) else {
+            let words = "the MCP server did not answer the initialize in time";
+            let reply = Reply::error(504, &self.initialize.id, words);
+            return Err(self.failed(plugin, platform, seat, ticket, reply));
+        };
+        let Answer { headers, body } = answer;
+        let opened = (200..=299)
+            .contains(&status)
+            .then(|| headers.get(SESSION_ID));
+        let session = opened.flatten().and_then(SessionId::parse);
+        let result = read_result(&headers, &body);
+        let reply = Reply::passed_on(status, &headers, body);
+        let Some(id) = session else {
+            return Err(self.failed(plugin, platform, seat, ticket, reply));
+        };
+        let now = platform.now();
+        // What can't be kept can't be shared: then its client has the session alone.
+        let version = result.as_ref().and_then(|result| result.version.clone());
+        let result = result.map(|result| result.json);
+        let result = result.filter(|json| self.shares && json.len() <= WORDS_BYTES);
+        let is_owned = result.is_some();
+        let session = Session {
+            endpoint: self.request.endpoint,
+            id,
+            version: version.clone(),
+            rewritten: None,
+            opened: now,
+            used: now,
+            latest: true,
+            shared: is_owned && plugin.config.translate_ids,
+            owned: is_owned,
+        };
+        let learn = |record: &mut CallerRecord| record.learn(session.clone());
+        let (is_learned, signals) = plugin.remember(platform, &self.request, learn);
+        let holder = Holder {
+            caller: self.request.caller,
+            endpoint: self.request.endpoint,
+            target: self.target(plugin).without_query(),
+            session: session.id.clone(),
+            capabilities: self.capabilities,
+            opening: ticket.number,
+            opened: now,
+            used: now,
+        };
+        let opened = Opened {
+            headers: self.headers,
+            holder,
+            version,
+            // Nor what is not remembered: its ids would not be translated.
+            result: result.filter(|_| is_learned),
+            reply,
+        };
+        if opened.result.is_some() {
+            return Ok((opened, signals));
+        }
+        let (reply, changed, _) = opened.take(plugin, platform, seat, ticket);
+        Err((reply, changed, signals))
+    }
+
+    /// The server opened no session.
+    fn failed(
+        &self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        seat: &Digest,
+        ticket: Ticket,
+        reply: Reply,
+    ) -> End {
+        let endpoint = self.request.endpoint;
+        let is_sessionless = (200..=299).contains(&reply.status);
+        let signals = if is_sessionless {
+            let unset = |record: &mut CallerRecord| record.unset_latest(&endpoint);
+            plugin.remember(platform, &self.request, unset).1
+        } else {
+            Vec::new()
+        };
+        // Of one that opens none everybody gets its own answer; a refusal is everybody's.
+        let words = (self.shares && !is_sessionless).then(|| reply.encode());
+        let now = platform.now();
+        let changed = plugin
+            .seats
+            .fail(platform, seat, ticket, words.as_deref(), now);
+        (Some((reply, Outcome::PassedInitialize)), changed, signals)
+    }
+}
+
+impl Opened {
+    fn take(self, plugin: &Plugin, platform: &impl Platform, seat: &Digest, ticket: Ticket) -> End {
+        let (holder, result) = (&self.holder, self.result.as_deref());
+        let changed = plugin.seats.take(platform, seat, ticket, holder, result);
+        (Some((self.reply, Outcome::Learned)), changed, Vec::new())
+    }
+}
+
+impl Closing {
+    fn forget(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        let Holder {
+            caller,
+            endpoint,
+            session,
+            ..
+        } = self.holder;
+        plugin
+            .change(platform, &caller, |record| {
+                record.forget(&endpoint, &session);
+            })
+            .1
+    }
+}

@@ -1,0 +1,430 @@
+//! The decisions that a request's body brings: what it is, and whether it goes on.
+
+use super::{
+    Belongs, Exchange, Held, Knocking, Plugin, Replying, Request, RequestAction, SCAN_BYTES, Sent,
+    Signal, Step, Waiting,
+};
+use crate::headers::Headers;
+use crate::ids::Ids;
+use crate::initialize::INITIALIZE_BYTES;
+use crate::memory::{CallerRecord, Session};
+use crate::outcome::Outcome;
+use crate::ping::InSession;
+use crate::platform::Platform;
+use crate::repair;
+use crate::reply::Reply;
+use crate::scanner::{Kind, Scanner};
+use crate::session::SessionId;
+
+/// How much of a body may come behind one that the filter answers, in bytes, before it is answered amid it.
+const REST_BYTES: usize = 64 * 1024;
+
+/// A request's body as far as it was looked at.
+pub(super) struct Body {
+    reading: Reading,
+    /// All of it, for as long as that may be an `initialize` to be sent by the filter.
+    kept: Option<Vec<u8>>,
+}
+
+enum Reading {
+    Unread { scanner: Scanner, scanned: usize },
+    Read(Kind),
+}
+
+impl Body {
+    /// Before its first byte.
+    pub(super) fn unread(keeps: bool) -> Self {
+        Self {
+            reading: Reading::Unread {
+                scanner: Scanner::new(),
+                scanned: 0,
+            },
+            kept: keeps.then(Vec::new),
+        }
+    }
+
+    /// There is none.
+    pub(super) fn none() -> Self {
+        Self {
+            reading: Reading::Read(Kind::Other),
+            kept: None,
+        }
+    }
+
+    /// How many more bytes are worth a look.
+    fn wanted(&self) -> usize {
+        match &self.reading {
+            Reading::Unread { scanned, .. } => SCAN_BYTES.saturating_sub(*scanned),
+            Reading::Read(_) => 0,
+        }
+    }
+
+    fn scan(mut self, bytes: &[u8], ended: bool) -> Self {
+        if let Reading::Unread { scanner, scanned } = &mut self.reading {
+            *scanned = scanned.saturating_add(bytes.len());
+            let kind = scanner.scan(bytes);
+            let kind = kind.or_else(|| ended.then(|| scanner.finish()));
+            self.kept = self.kept.filter(|kept| {
+                kept.len().saturating_add(bytes.len()) <= INITIALIZE_BYTES
+                    && kind.is_none_or(|kind| kind == Kind::Initialize)
+            });
+            if let Some(kept) = &mut self.kept {
+                kept.extend_from_slice(bytes);
+            }
+            if let Some(kind) = kind {
+                self.reading = Reading::Read(kind);
+            }
+        }
+        self
+    }
+
+    /// What it is, once that is known.
+    fn kind(&self) -> Option<Kind> {
+        match self.reading {
+            Reading::Unread { .. } => None,
+            Reading::Read(kind) => Some(kind),
+        }
+    }
+
+    pub(super) fn is_initialize(&self) -> bool {
+        self.kind() == Some(Kind::Initialize)
+    }
+
+    fn is_too_long(&self) -> bool {
+        matches!(self.reading, Reading::Unread { scanned, .. } if scanned >= SCAN_BYTES)
+    }
+}
+
+type Went = (Exchange, Step<RequestAction>);
+
+impl Exchange {
+    /// How many bytes of the request's body the next [`Self::request_body`] is to be given at most.
+    #[must_use]
+    pub fn wanted_request_bytes(&self) -> usize {
+        match self {
+            Self::Held(held) => held.body.wanted(),
+            Self::Sent(sent) => sent.body.wanted(),
+            // One more than fits tells that it does not fit.
+            Self::Knocking(knocking) => (INITIALIZE_BYTES + 1).saturating_sub(knocking.body.len()),
+            Self::Replying(_) => usize::MAX,
+            Self::Passing | Self::Waiting(_) | Self::Learned(_) | Self::Asking(_) => 0,
+        }
+    }
+
+    /// The next bytes of the request's body. `ended` if no more come.
+    #[must_use]
+    pub fn request_body(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        ended: bool,
+    ) -> Went {
+        match self {
+            Self::Held(held) => held.body_came(plugin, platform, bytes, ended),
+            Self::Sent(sent) => sent.body_came(plugin, platform, bytes, ended),
+            Self::Knocking(knocking) => knocking.body_came(plugin, platform, bytes, ended),
+            Self::Replying(replying) => replying.body_came(bytes, ended),
+            Self::Waiting(waiting) => (Self::Waiting(waiting), RequestAction::Hold.into()),
+            other @ (Self::Passing | Self::Learned(_) | Self::Asking(_)) => {
+                (other, RequestAction::Continue.into())
+            }
+        }
+    }
+
+    /// The headers of the request waited too long: it goes on as it came.
+    #[must_use]
+    pub fn let_go(self) -> Self {
+        match self {
+            Self::Held(held) => held.pass(Outcome::PassedTimeout),
+            Self::Knocking(knocking) => knocking.pass(Outcome::PassedTimeout),
+            other => other,
+        }
+    }
+
+    /// From now on the filter answers, in the place of a server.
+    #[must_use]
+    pub fn replying(reply: Reply, outcome: Outcome) -> Self {
+        Self::Replying(Replying {
+            reply,
+            outcome,
+            session: None,
+            received: 0,
+        })
+    }
+
+    /// An `initialize` with these headers may not go on as it is.
+    pub(super) fn knocking(self, headers: Headers) -> Self {
+        match self {
+            Self::Sent(sent) => Self::Sent(Sent {
+                knocks: Some(headers),
+                ..sent
+            }),
+            other => other,
+        }
+    }
+}
+
+impl Held {
+    fn body_came(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        ended: bool,
+    ) -> Went {
+        let body = self.body.scan(bytes, ended);
+        let mut held = Self { body, ..self };
+        let is_owned = held.is_owned();
+        match held.body.kind() {
+            None if held.body.is_too_long() => {
+                held.go_on(plugin, platform, Outcome::PassedTooLarge)
+            }
+            None => (Exchange::Held(held), RequestAction::Hold.into()),
+            Some(Kind::Initialize) if !held.request.has_own_id => match held.body.kept.take() {
+                Some(body) => {
+                    let knocking = Knocking {
+                        request: held.request,
+                        headers: held.headers,
+                        is_held: true,
+                        body,
+                    };
+                    knocking.body_came(plugin, platform, &[], ended)
+                }
+                None => held.go_on(plugin, platform, Outcome::PassedInitialize),
+            },
+            Some(Kind::Initialized) if is_owned => {
+                let session = held.belongs.map(|belongs| belongs.session.id);
+                announced(session).body_came(bytes, ended)
+            }
+            Some(Kind::Initialize | Kind::Initialized | Kind::Other) => match held.belongs {
+                Some(belongs) => {
+                    belongs.forward(plugin, platform, held.request, held.headers, held.body)
+                }
+                None => (
+                    held.pass(Outcome::PassedNoSession),
+                    RequestAction::Continue.into(),
+                ),
+            },
+        }
+    }
+
+    fn is_owned(&self) -> bool {
+        let belongs = self.belongs.as_ref();
+        belongs.is_some_and(|belongs| belongs.session.owned)
+    }
+
+    /// It goes on without an id that it did not bring.
+    fn go_on(self, plugin: &Plugin, platform: &impl Platform, outcome: Outcome) -> Went {
+        match self.belongs {
+            Some(belongs) if belongs.is_own => {
+                belongs.forward(plugin, platform, self.request, self.headers, self.body)
+            }
+            _ => (self.pass(outcome), RequestAction::Continue.into()),
+        }
+    }
+
+    pub(super) fn pass(self, outcome: Outcome) -> Exchange {
+        let own = self.belongs.filter(|belongs| belongs.is_own);
+        let outcome = if own.is_some() {
+            Outcome::PassedOwnId
+        } else {
+            outcome
+        };
+        Exchange::Sent(Sent {
+            request: self.request,
+            body: self.body,
+            session: own.map(|own| InSession::own(&own.session, self.headers)),
+            is_owned: false,
+            outcome,
+            knocks: None,
+        })
+    }
+}
+
+impl Sent {
+    fn body_came(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        ended: bool,
+    ) -> Went {
+        let was_known = self.body.kind().is_some();
+        let body = self.body.scan(bytes, ended);
+        let mut sent = Self { body, ..self };
+        match sent.body.kind() {
+            Some(Kind::Initialize) if !was_known => {
+                let body = sent.body.kept.take();
+                if let (Some(headers), Some(body)) = (sent.knocks.take(), body) {
+                    let knocking = Knocking {
+                        request: sent.request,
+                        headers,
+                        is_held: false,
+                        body,
+                    };
+                    return knocking.body_came(plugin, platform, &[], ended);
+                }
+            }
+            Some(Kind::Initialized) if !was_known && sent.is_owned => {
+                let session = sent.session.map(|session| session.id);
+                return announced(session).body_came(bytes, ended);
+            }
+            Some(Kind::Initialize | Kind::Initialized | Kind::Other) | None => {}
+        }
+        (Exchange::Sent(sent), RequestAction::Continue.into())
+    }
+}
+
+/// The filter has said `notifications/initialized` itself.
+fn announced(session: Option<SessionId>) -> Replying {
+    Replying {
+        reply: Reply::empty(202),
+        outcome: Outcome::AnsweredLocally,
+        session,
+        received: 0,
+    }
+}
+
+impl Knocking {
+    fn body_came(
+        mut self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        ended: bool,
+    ) -> Went {
+        self.body.extend_from_slice(bytes);
+        if self.body.len() > INITIALIZE_BYTES {
+            return (
+                self.pass(Outcome::PassedInitialize),
+                RequestAction::Continue.into(),
+            );
+        }
+        if !ended {
+            return (Exchange::Knocking(self), RequestAction::Hold.into());
+        }
+        match Waiting::new(plugin, platform, self.request, self.headers, self.body) {
+            Ok(waiting) => waiting.come(plugin, platform),
+            Err(request) => (passed_initialize(request), RequestAction::Continue.into()),
+        }
+    }
+
+    fn pass(self, outcome: Outcome) -> Exchange {
+        match passed_initialize(self.request) {
+            Exchange::Sent(sent) => Exchange::Sent(Sent { outcome, ..sent }),
+            other => other,
+        }
+    }
+}
+
+/// An `initialize` that goes up as it came.
+pub(super) fn passed_initialize(request: Request) -> Exchange {
+    Exchange::Sent(Sent {
+        request,
+        body: Body {
+            reading: Reading::Read(Kind::Initialize),
+            kept: None,
+        },
+        session: None,
+        is_owned: false,
+        outcome: Outcome::PassedInitialize,
+        knocks: None,
+    })
+}
+
+impl Replying {
+    /// Who is answered amid a request loses the connection: so the filter waits for its end, if that is near.
+    fn body_came(mut self, bytes: &[u8], ended: bool) -> Went {
+        self.received = self.received.saturating_add(bytes.len());
+        if !ended && self.received <= REST_BYTES {
+            return (Exchange::Replying(self), RequestAction::Hold.into());
+        }
+        let (exchange, signals) = Exchange::replied(self.outcome, self.session);
+        (
+            exchange,
+            Step::new(RequestAction::Reply(self.reply), signals),
+        )
+    }
+}
+
+impl Belongs {
+    /// The request goes up in its session.
+    pub(super) fn forward(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        request: Request,
+        headers: Headers,
+        body: Body,
+    ) -> Went {
+        let is_translated = plugin.translates(&self);
+        let Self { session, is_own } = self;
+        let mut signals = plugin.refresh(platform, &request, &session, is_translated);
+        let is_post = headers.get(":method") == Some(b"POST");
+        if let Some(seat) = plugin.seat(&request).filter(|_| is_post) {
+            signals.push(Signal::Attends(seat, session.id.clone()));
+        }
+        let mut edits = if is_own {
+            Vec::new()
+        } else {
+            repair::edits(&session, &headers)
+        };
+        let ids = is_translated.then(|| {
+            edits.extend(Ids::edits(&headers));
+            let (endpoint, id) = (request.endpoint, session.id.clone());
+            Box::new(Ids::new(endpoint, id, &headers, platform.nonce()))
+        });
+        let action = if edits.is_empty() && ids.is_none() {
+            RequestAction::Continue
+        } else {
+            RequestAction::Forward(edits, ids)
+        };
+        let sent = Sent {
+            request,
+            body,
+            is_owned: session.owned,
+            session: Some(if is_own {
+                InSession::own(&session, headers)
+            } else {
+                InSession::repaired(&session, headers)
+            }),
+            outcome: if is_own {
+                Outcome::PassedOwnId
+            } else {
+                Outcome::Repaired
+            },
+            knocks: None,
+        };
+        (Exchange::Sent(sent), Step::new(action, signals))
+    }
+}
+
+impl Plugin {
+    /// Whether a request goes up with an id of the filter's own: in a session that is shared, or is from now on.
+    pub(super) fn translates(&self, belongs: &Belongs) -> bool {
+        self.config.translate_ids && (belongs.session.shared || !belongs.is_own)
+    }
+
+    /// Writes down that a session was used, if that is due, and that it is shared, if that is new.
+    pub(super) fn refresh(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        session: &Session,
+        is_shared: bool,
+    ) -> Vec<Signal> {
+        let now = platform.now();
+        let is_new = is_shared && !session.shared;
+        if !is_new && !self.memory.is_refresh_due(session, now) {
+            return Vec::new();
+        }
+        let used = |record: &mut CallerRecord| {
+            if let Some(session) = record.session_mut(&request.endpoint, &session.id) {
+                session.used = now;
+                session.shared |= is_shared;
+            }
+        };
+        self.remember(platform, request, used).1
+    }
+}

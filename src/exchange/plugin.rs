@@ -1,0 +1,132 @@
+//! What all requests of a VM share, and what is known of one from its headers on.
+
+use super::Signal;
+use crate::config::{Config, Mode, OnReinitialize, without_query};
+use crate::digest::{Digest, DigestKey, Salt};
+use crate::flights::Flights;
+use crate::memory::{CallerRecord, Change, Memory};
+use crate::platform::{Platform, PlatformError, Store};
+use crate::roster::Roster;
+use crate::seats::{Changed, Seats};
+
+/// What all requests of a VM share.
+pub struct Plugin {
+    /// What the filter is told to do.
+    pub config: Config,
+    /// What is remembered.
+    pub memory: Memory,
+    /// The requests of shared sessions that are under way.
+    pub flights: Flights,
+    /// The sessions of which there may be one at a time.
+    pub seats: Seats,
+    /// What digests are made with.
+    pub key: DigestKey,
+    /// The salt that the key was made of.
+    pub salt: Salt,
+    /// What tells this VM from others.
+    pub vm: u64,
+}
+
+/// Whose request it is, and where it goes.
+#[derive(Clone)]
+pub struct Request {
+    /// Its caller's digest.
+    pub caller: Digest,
+    /// The digest of where it goes.
+    pub endpoint: Digest,
+    /// The upstream cluster.
+    pub cluster: String,
+    pub(super) path: Vec<u8>,
+    pub(super) authority: Vec<u8>,
+    pub(super) is_delete: bool,
+    pub(super) has_own_id: bool,
+}
+
+impl Plugin {
+    /// A plugin with this configuration; `secret` is the operator's, `vm` a number that no other VM has.
+    #[must_use]
+    pub fn new(config: Config, salt: Salt, secret: &[u8], vm: u64) -> Self {
+        Self {
+            memory: Memory::new(&config),
+            flights: Flights::default(),
+            seats: Seats::new(&config),
+            key: DigestKey::new(&salt, secret),
+            config,
+            salt,
+            vm,
+        }
+    }
+
+    /// Makes all keys that this configuration needs; see [`crate::table::Table::create`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn create_tables(&self, store: &impl Store) -> Result<(), PlatformError> {
+        self.memory.create_slots(store)?;
+        if self.config.translate_ids {
+            self.flights.create(store)?;
+        }
+        if self.config.on_reinitialize != OnReinitialize::Forward {
+            self.seats.create(store)?;
+            Roster::create(store)?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of an `initialize` while a session lives.
+    pub(super) fn on_reinitialize(&self) -> OnReinitialize {
+        match self.config.mode {
+            Mode::Repair => self.config.on_reinitialize,
+            Mode::Observe => OnReinitialize::Forward,
+        }
+    }
+
+    /// The seat that a request's session has: its caller's at this endpoint, or the one that the server has for all.
+    pub(super) fn seat(&self, request: &Request) -> Option<Digest> {
+        match self.on_reinitialize() {
+            OnReinitialize::Forward => None,
+            OnReinitialize::Reuse => {
+                let parts = [request.endpoint.as_bytes(), request.caller.as_bytes()];
+                Some(self.key.digest("seat", parts.map(<[u8; 32]>::as_slice)))
+            }
+            OnReinitialize::Queue => {
+                let parts = [request.cluster.as_bytes(), without_query(&request.path)];
+                Some(self.key.digest("server", parts))
+            }
+        }
+    }
+
+    /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.
+    pub(crate) fn remember(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        change: impl Fn(&mut CallerRecord),
+    ) -> (bool, Vec<Signal>) {
+        self.change(platform, &request.caller, change)
+    }
+
+    /// Changes what is remembered of a caller, like [`Self::remember`].
+    pub(crate) fn change(
+        &self,
+        platform: &impl Platform,
+        caller: &Digest,
+        change: impl Fn(&mut CallerRecord),
+    ) -> (bool, Vec<Signal>) {
+        match self.memory.change(platform, caller, platform.now(), change) {
+            Ok(Change::Done { evicted: 0 }) => (true, Vec::new()),
+            Ok(Change::Done { evicted }) => (true, vec![Signal::Evicted(evicted)]),
+            Ok(Change::GivenUp) => (false, vec![Signal::Contended]),
+            Err(error) => (false, vec![Signal::Failed(error)]),
+        }
+    }
+}
+
+/// What a change of a seat has to tell others.
+pub(super) fn woken(seat: Digest, changed: Result<Changed, PlatformError>) -> Option<Signal> {
+    match changed {
+        Ok(Changed { wakes: true, .. }) => Some(Signal::Wake(seat)),
+        Ok(Changed { wakes: false, .. }) => None,
+        Err(error) => Some(Signal::Failed(error)),
+    }
+}

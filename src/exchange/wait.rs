@@ -1,0 +1,223 @@
+//! An `initialize` that waits: for a session that is being opened, or for its turn to open one.
+
+use super::body::passed_initialize;
+use super::plugin::woken;
+use super::{Exchange, Plugin, Request, RequestAction, Signal, Step};
+use crate::config::OnReinitialize;
+use crate::digest::Digest;
+use crate::errand::{Errand, Opening, Over};
+use crate::headers::Headers;
+use crate::hold::TICK;
+use crate::initialize::Initialize;
+use crate::memory::Rewritten;
+use crate::outcome::Outcome;
+use crate::platform::Platform;
+use crate::reply::Reply;
+use crate::roster::Roster;
+use crate::seat::{Knock, Ticket, Turn};
+use crate::seats::Knocked;
+
+/// See the module.
+pub struct Waiting {
+    request: Request,
+    headers: Headers,
+    initialize: Initialize,
+    seat: Digest,
+    knock: Knock,
+    /// How many ticks it has waited.
+    ticks: u32,
+    /// Its own errand is under way, and has a bound of its own.
+    is_away: bool,
+}
+
+type Went = (Exchange, Step<RequestAction>);
+
+impl Exchange {
+    /// Something has changed at the seat that the request waits for, or may have.
+    #[must_use]
+    pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+        match self {
+            Self::Waiting(waiting) => waiting.knock(plugin, platform),
+            other => (other, RequestAction::Continue.into()),
+        }
+    }
+
+    /// A tick came.
+    #[must_use]
+    pub fn ticked(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+        match self {
+            Self::Waiting(waiting) => waiting.ticked(plugin, platform),
+            other => (other, RequestAction::Continue.into()),
+        }
+    }
+
+    /// An errand at the seat that the request waits for is over.
+    #[must_use]
+    pub fn errand_over(self, plugin: &Plugin, platform: &impl Platform, over: &Over) -> Went {
+        match self {
+            Self::Waiting(mut waiting) => {
+                let is_own = waiting.knock.ticket == over.ticket;
+                waiting.is_away &= !is_own;
+                match &over.reply {
+                    Some((reply, outcome)) if is_own => replied(reply.clone(), *outcome),
+                    _ => waiting.knock(plugin, platform),
+                }
+            }
+            other => (other, RequestAction::Continue.into()),
+        }
+    }
+}
+
+impl Waiting {
+    /// A request that is going to wait, with all of its body; or the request alone, if it is none that may.
+    pub(super) fn new(
+        plugin: &Plugin,
+        platform: &impl Platform,
+        request: Request,
+        headers: Headers,
+        body: Vec<u8>,
+    ) -> Result<Self, Request> {
+        // What is written down of a seat has bounds.
+        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
+        let (Some(seat), Some(initialize), true) =
+            (plugin.seat(&request), Initialize::parse(body), is_bounded)
+        else {
+            return Err(request);
+        };
+        let capabilities = initialize.capabilities.as_bytes();
+        let knock = Knock {
+            ticket: Ticket {
+                number: platform.nonce(),
+                vm: plugin.vm,
+            },
+            arrived: platform.now(),
+            capabilities: plugin.key.digest("capabilities", [capabilities]),
+            shares: plugin.on_reinitialize() == OnReinitialize::Reuse,
+        };
+        Ok(Self {
+            request,
+            headers,
+            initialize,
+            seat,
+            knock,
+            ticks: 0,
+            is_away: false,
+        })
+    }
+
+    /// Asks for its turn, if it may wait for one.
+    pub(super) fn come(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+        if platform.may_wait() {
+            self.knock(plugin, platform)
+        } else {
+            self.refuse(
+                plugin,
+                "too many requests wait for a session: try again later",
+            )
+        }
+    }
+
+    fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+        let now = platform.now();
+        let knocked = Roster::read(platform).and_then(|roster| {
+            plugin
+                .seats
+                .knock(platform, &self.seat, &self.knock, &roster, now)
+        });
+        match knocked {
+            Ok(Knocked::Join(holder, result)) => {
+                let (id, session) = (&self.initialize.id, holder.session);
+                let reply = Reply::initialized(&self.headers, id, &session, &result);
+                let (exchange, signals) = Exchange::replied(Outcome::Reused, Some(session));
+                (exchange, Step::new(RequestAction::Reply(reply), signals))
+            }
+            Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
+                Some(reply) => {
+                    let reply = reply.with_id(&self.initialize.id);
+                    replied(reply, Outcome::PassedInitialize)
+                }
+                None => self.go_on(Vec::new()),
+            },
+            Ok(Knocked::NoSeat) => self.go_on(vec![Signal::Contended]),
+            Err(error) => self.go_on(vec![Signal::Failed(error)]),
+            Ok(Knocked::Turn(turn)) => self.take_turn(plugin, turn),
+        }
+    }
+
+    fn take_turn(mut self, plugin: &Plugin, turn: Turn) -> Went {
+        let seat = self.seat;
+        let (errand, signals) = match turn {
+            Turn::Open => {
+                self.is_away = true;
+                let opening = Opening {
+                    request: self.request.clone(),
+                    headers: self.headers.clone(),
+                    initialize: self.initialize.clone(),
+                    capabilities: self.knock.capabilities,
+                    shares: self.knock.shares,
+                };
+                let errand = Errand::open(seat, self.knock.ticket, opening);
+                (Some(errand), Vec::new())
+            }
+            Turn::Close(holder) => {
+                self.is_away = true;
+                let request = Some((&self.request.caller, &self.headers));
+                let errand = Errand::close(seat, self.knock.ticket, *holder, request);
+                (Some(errand), Vec::new())
+            }
+            Turn::Wait { queued: true } => (None, vec![Signal::Queued]),
+            // Joining and failing bring words of their own.
+            Turn::Wait { queued: false } | Turn::Join(_) | Turn::Failed => (None, Vec::new()),
+            Turn::Refuse => {
+                let words = "too many wait for the MCP server's one session: try again later";
+                return self.refuse(plugin, words);
+            }
+        };
+        let step = Step::new(RequestAction::Wait(seat, errand), signals);
+        (Exchange::Waiting(Box::new(self)), step)
+    }
+
+    fn ticked(mut self, plugin: &Plugin, platform: &impl Platform) -> Went {
+        self.ticks = self.ticks.saturating_add(1);
+        if self.is_away {
+            let step = RequestAction::Wait(self.seat, None).into();
+            return (Exchange::Waiting(Box::new(self)), step);
+        }
+        if TICK.saturating_mul(self.ticks) < plugin.config.session.queue_timeout {
+            return self.knock(plugin, platform);
+        }
+        let left = self.leave(plugin, platform);
+        let words = "the MCP server's one session was not free in time: try again later";
+        let (exchange, mut step) = self.refuse(plugin, words);
+        step.signals.extend(left);
+        (exchange, step)
+    }
+
+    fn refuse(self, plugin: &Plugin, words: &str) -> Went {
+        let reply = Reply::busy(&self.initialize.id, words, plugin.seats.lease());
+        replied(reply, Outcome::QueueRefused)
+    }
+
+    /// There is no seat to wait for: the request goes up as it came.
+    fn go_on(self, signals: Vec<Signal>) -> Went {
+        let step = Step::new(RequestAction::Forward(Vec::new(), None), signals);
+        (passed_initialize(self.request), step)
+    }
+
+    fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Signal> {
+        let changed = plugin.seats.leave(platform, &self.seat, self.knock.ticket);
+        woken(self.seat, changed)
+    }
+
+    /// Its client has gone, or a server has answered before its time.
+    pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        let outcome = Signal::Outcome(Outcome::ClientLeft, None);
+        let left = self.leave(plugin, platform);
+        [outcome].into_iter().chain(left).collect()
+    }
+}
+
+fn replied(reply: Reply, outcome: Outcome) -> Went {
+    let (exchange, signals) = Exchange::replied(outcome, None);
+    (exchange, Step::new(RequestAction::Reply(reply), signals))
+}

@@ -1,0 +1,273 @@
+//! The place for the one session that a server, or a caller at an endpoint, may have at a time, and who waits for it.
+//!
+//! ```text
+//!           open                 answered well
+//!  Free ───────────► Opening ──────────────────► Taken ──┐ lease over, somebody waits
+//!   ▲                   │ answered otherwise        │    ▼
+//!   └───────────────────┴── ended, lost ◄───────────┴─ Closing
+//! ```
+//! Whoever changes it does so by compare-and-swap, so each transition is a function of what is written down. A worker
+//! that dies while it opens or closes leaves the place free.
+
+mod codec;
+
+use core::time::Duration;
+
+use crate::digest::Digest;
+use crate::session::SessionId;
+use crate::subrequest::Target;
+use crate::time::Millis;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Whose it is.
+    pub key: Digest,
+    /// What is there now.
+    pub state: State,
+    /// Who waits for a session of its own, in order.
+    pub line: Vec<Ticket>,
+    /// Whether somebody waits for what is under way to end.
+    pub watched: bool,
+    /// When a session could last not be opened, if the server's answer to that is kept.
+    pub failed: Option<Millis>,
+}
+
+/// What is at a seat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    Free,
+    /// An `initialize` of this one is under way.
+    Opening(Ticket),
+    /// A session.
+    Taken(Box<Holder>),
+    /// A DELETE for this one is under way.
+    Closing(Ticket),
+}
+
+/// Who waits: a request at a worker's VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Chosen at random for the request.
+    pub number: u64,
+    /// Chosen at random for the VM.
+    pub vm: u64,
+}
+
+/// The session at a seat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose it is.
+    pub caller: Digest,
+    /// Where it was opened.
+    pub endpoint: Digest,
+    /// Where it can be ended.
+    pub target: Target,
+    /// Its id.
+    pub session: SessionId,
+    /// What its client declared that it can do.
+    pub capabilities: Digest,
+    /// The number of the ticket that opened it.
+    pub opening: u64,
+    /// When it was opened.
+    pub opened: Millis,
+    /// When a POST in it was last under way, to a quarter of the lease.
+    pub used: Millis,
+}
+
+/// An `initialize` that wants a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Knock {
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// When it came.
+    pub arrived: Millis,
+    /// What its client declares that it can do.
+    pub capabilities: Digest,
+    /// Whether it may share a session.
+    pub shares: bool,
+}
+
+/// What an `initialize` is to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It opens a session: the seat is its own until that has an end.
+    Open,
+    /// It shares this one.
+    Join(Box<Holder>),
+    /// The one that it waited for was answered otherwise: so is it.
+    Failed,
+    /// It ends this one, and then knocks again.
+    Close(Box<Holder>),
+    /// It waits, and knocks again when it is woken.
+    Wait {
+        /// Whether it is in the line since just now.
+        queued: bool,
+    },
+    /// Too many wait already.
+    Refuse,
+}
+
+impl Seat {
+    /// A seat that nothing is at.
+    #[must_use]
+    pub fn new(key: Digest) -> Self {
+        Self {
+            key,
+            state: State::Free,
+            line: Vec::new(),
+            watched: false,
+            failed: None,
+        }
+    }
+
+    /// Forgets what VMs left that are no more.
+    pub fn forget_dead(&mut self, lives: impl Fn(u64) -> bool) {
+        self.line.retain(|ticket| lives(ticket.vm));
+        if let State::Opening(ticket) | State::Closing(ticket) = self.state
+            && !lives(ticket.vm)
+        {
+            self.state = State::Free;
+        }
+    }
+
+    /// An `initialize` came, or was woken.
+    pub fn knock(&mut self, knock: &Knock, now: Millis, lease: Duration, most: usize) -> Turn {
+        let first = self.line.first();
+        let is_next = first.is_none_or(|first| *first == knock.ticket);
+        match &self.state {
+            State::Free if knock.shares && self.failed.is_some_and(|at| at >= knock.arrived) => {
+                self.leave(knock.ticket);
+                Turn::Failed
+            }
+            State::Free if is_next => {
+                self.leave(knock.ticket);
+                self.state = State::Opening(knock.ticket);
+                self.failed = None;
+                Turn::Open
+            }
+            State::Taken(holder) if knock.shares && holder.capabilities == knock.capabilities => {
+                let holder = holder.clone();
+                self.leave(knock.ticket);
+                Turn::Join(holder)
+            }
+            State::Taken(holder) if is_next && now.since(holder.used) >= lease => {
+                let holder = holder.clone();
+                if self.line.is_empty() {
+                    self.line.push(knock.ticket);
+                }
+                self.state = State::Closing(knock.ticket);
+                Turn::Close(holder)
+            }
+            State::Opening(ticket) | State::Closing(ticket) if *ticket == knock.ticket => {
+                Turn::Wait { queued: false }
+            }
+            // Maybe it can share what comes.
+            State::Opening(_) | State::Closing(_) if knock.shares => {
+                self.watched = true;
+                Turn::Wait { queued: false }
+            }
+            State::Free | State::Taken(_) | State::Opening(_) | State::Closing(_) => {
+                self.line_up(knock.ticket, most)
+            }
+        }
+    }
+
+    fn line_up(&mut self, ticket: Ticket, most: usize) -> Turn {
+        let stands = self.line.contains(&ticket);
+        if !stands && self.line.len() >= most {
+            return Turn::Refuse;
+        }
+        if !stands {
+            self.line.push(ticket);
+        }
+        Turn::Wait { queued: !stands }
+    }
+
+    /// A request waits no more.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.line.retain(|other| *other != ticket);
+    }
+
+    /// A session was opened. Says whether the seat was still kept for it.
+    pub fn take(&mut self, holder: &Holder, ticket: Ticket) -> bool {
+        let is_kept = self.state == State::Opening(ticket);
+        if is_kept {
+            self.state = State::Taken(Box::new(holder.clone()));
+        }
+        is_kept
+    }
+
+    /// What this one was about has come to an end, and nothing is there.
+    pub fn free(&mut self, ticket: Ticket, failed: Option<Millis>) {
+        if matches!(self.state, State::Opening(own) | State::Closing(own) if own == ticket) {
+            self.state = State::Free;
+            self.failed = failed;
+        }
+    }
+
+    /// This session has ended, or is lost.
+    pub fn release(&mut self, session: &SessionId) {
+        if self.holder(session).is_some() {
+            self.state = State::Free;
+        }
+    }
+
+    /// A POST in this session is under way.
+    pub fn touch(&mut self, session: &SessionId, now: Millis) {
+        if let Some(holder) = self.holder(session) {
+            holder.used = now;
+        }
+    }
+
+    /// Nobody is to share this session any more, and it need not be waited for.
+    pub fn distrust(&mut self, session: &SessionId) {
+        if let Some(holder) = self.holder(session) {
+            holder.capabilities = NOBODYS;
+            holder.used = Millis(0);
+        }
+    }
+
+    /// The session there was idle for too long, or is too old: who looked ends it.
+    pub fn expire(
+        &mut self,
+        ticket: Ticket,
+        now: Millis,
+        idle_timeout: Duration,
+        max_age: Duration,
+    ) -> Option<Box<Holder>> {
+        let State::Taken(holder) = &self.state else {
+            return None;
+        };
+        let is_over = now.since(holder.used) >= idle_timeout || now.since(holder.opened) >= max_age;
+        let holder = is_over.then(|| holder.clone())?;
+        self.state = State::Closing(ticket);
+        Some(holder)
+    }
+
+    /// When it was last of use; nothing if it can be given to somebody else without harm.
+    #[must_use]
+    pub fn used(&self) -> Option<Millis> {
+        match &self.state {
+            State::Free if self.line.is_empty() => None,
+            State::Taken(holder) if self.line.is_empty() => Some(holder.used),
+            State::Free | State::Taken(_) | State::Opening(_) | State::Closing(_) => {
+                Some(Millis(u64::MAX))
+            }
+        }
+    }
+
+    fn holder(&mut self, session: &SessionId) -> Option<&mut Holder> {
+        match &mut self.state {
+            State::Taken(holder) if holder.session == *session => Some(holder),
+            State::Free | State::Taken(_) | State::Opening(_) | State::Closing(_) => None,
+        }
+    }
+}
+
+/// No client's capabilities.
+const NOBODYS: Digest = Digest::from_bytes([0; 32]);
+
+#[cfg(test)]
+mod tests;

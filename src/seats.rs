@@ -1,0 +1,419 @@
+//! All seats, in shared data: a fixed number, two keys each. The second one keeps what the server said when the session
+//! was opened, or why none was: it is written once, before the seat names it.
+//!
+//! A seat stands in one of the slots that its key chooses. If all are taken, the one whose session was not used for the
+//! longest time goes, unless somebody waits for it.
+
+use core::time::Duration;
+
+use crate::attendance::PART;
+use crate::config::Config;
+use crate::digest::Digest;
+use crate::initialize_result::INITIALIZE_RESULT_BYTES;
+use crate::input::Input;
+use crate::memory::CODEC;
+use crate::platform::{PlatformError, Store, Written};
+use crate::roster::Roster;
+use crate::seat::{Holder, Knock, Seat, Ticket, Turn};
+use crate::session::SessionId;
+use crate::table::{TRIES, Table};
+use crate::time::Millis;
+
+/// The most that is kept of what a server said, in bytes.
+pub const WORDS_BYTES: usize = INITIALIZE_RESULT_BYTES;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    table: Table,
+    lease: Duration,
+    queue: usize,
+    idle_timeout: Duration,
+    max_age: Duration,
+}
+
+/// What became of a knock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Knocked {
+    /// What the request is to do now.
+    Turn(Turn),
+    /// It shares this session, whose InitializeResult is this JSON text.
+    Join(Box<Holder>, Vec<u8>),
+    /// It is answered with these words: see [`Seats::fail`].
+    Failed(Vec<u8>),
+    /// All slots are in use, or others were faster each time.
+    NoSeat,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Whether it took place.
+    pub is_done: bool,
+    /// Whether those who wait there have to look again.
+    pub wakes: bool,
+}
+
+/// A seat where it stands.
+struct Place {
+    slot: u32,
+    token: Option<u32>,
+    seat: Seat,
+    before: Option<Seat>,
+}
+
+impl Seats {
+    /// Seats as configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let slots = config.memory.bulk_slots;
+        Self {
+            table: Table::new(format!("mcp_session/{CODEC}/seats/{slots}"), slots),
+            // What is written down of its use may be a part of a lease old.
+            lease: config.session.lease + config.session.lease / PART,
+            queue: config.session.queue as usize,
+            idle_timeout: config.session.idle_timeout,
+            max_age: config.session.max_age,
+        }
+    }
+
+    /// Makes all slots; see [`Table::create`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn create(&self, store: &impl Store) -> Result<(), PlatformError> {
+        self.table.create(store)
+    }
+
+    /// After how long without a POST a session makes room at the latest.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// An `initialize` came to a seat, or was woken there.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn knock(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        knock: &Knock,
+        roster: &Roster,
+        now: Millis,
+    ) -> Result<Knocked, PlatformError> {
+        for _ in 0..TRIES {
+            let Some(mut place) = self.place(store, key, now)? else {
+                return Ok(Knocked::NoSeat);
+            };
+            let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
+            place.seat.forget_dead(lives);
+            let mut turn = place.seat.knock(knock, now, self.lease, self.queue);
+            let mut words = Vec::new();
+            if let Turn::Join(holder) = &turn {
+                match self.words(store, place.slot, key, holder.opening)? {
+                    Some(kept) => words = kept,
+                    // Without an InitializeResult a session can't be shared: this one needs its own.
+                    None => {
+                        let alone = Knock {
+                            shares: false,
+                            ..*knock
+                        };
+                        turn = place.seat.knock(&alone, now, self.lease, self.queue);
+                    }
+                }
+            }
+            if turn == Turn::Failed {
+                let failure = place.seat.failed.map_or(0, |at| at.0);
+                match self.words(store, place.slot, key, failure)? {
+                    Some(kept) => words = kept,
+                    None => {
+                        place.seat.failed = None;
+                        turn = place.seat.knock(knock, now, self.lease, self.queue);
+                    }
+                }
+            }
+            if self.write(store, &place)? {
+                return Ok(match turn {
+                    Turn::Join(holder) => Knocked::Join(holder, words),
+                    Turn::Failed => Knocked::Failed(words),
+                    turn => Knocked::Turn(turn),
+                });
+            }
+        }
+        Ok(Knocked::NoSeat)
+    }
+
+    /// A session was opened; `result` is its InitializeResult, if it can be shared.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn take(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        ticket: Ticket,
+        holder: &Holder,
+        result: Option<&[u8]>,
+    ) -> Result<Changed, PlatformError> {
+        if let (Some(result), Some(place)) = (result, self.find(store, key)?) {
+            self.keep_words(store, place.slot, key, holder.opening, result)?;
+        }
+        self.change(store, key, |seat| seat.take(holder, ticket))
+    }
+
+    /// A session could not be opened; `words` are for those who waited for it. Without, each of them tries itself.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn fail(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        ticket: Ticket,
+        words: Option<&[u8]>,
+        now: Millis,
+    ) -> Result<Changed, PlatformError> {
+        let words = words.filter(|words| words.len() <= WORDS_BYTES);
+        if let (Some(words), Some(place)) = (words, self.find(store, key)?) {
+            self.keep_words(store, place.slot, key, now.0, words)?;
+        }
+        let failed = words.map(|_| now);
+        self.change(store, key, |seat| {
+            seat.free(ticket, failed);
+            true
+        })
+    }
+
+    /// A session was closed.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn free(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        ticket: Ticket,
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            seat.free(ticket, None);
+            true
+        })
+    }
+
+    /// See [`Seat::release`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn release(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        session: &SessionId,
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            seat.release(session);
+            true
+        })
+    }
+
+    /// See [`Seat::touch`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn touch(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        session: &SessionId,
+        now: Millis,
+    ) -> Result<Changed, PlatformError> {
+        let touch = |seat: &mut Seat| {
+            seat.touch(session, now);
+            true
+        };
+        self.change(store, key, touch)
+    }
+
+    /// See [`Seat::distrust`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn distrust(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        session: &SessionId,
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            seat.distrust(session);
+            true
+        })
+    }
+
+    /// See [`Seat::leave`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn leave(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        ticket: Ticket,
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            seat.leave(ticket);
+            true
+        })
+    }
+
+    /// Looks into the slot with this number (there are only so many: it is wrapped) for a session that has expired.
+    /// Whoever is given one ends it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn expire(
+        &self,
+        store: &impl Store,
+        slot: u32,
+        ticket: Ticket,
+        now: Millis,
+    ) -> Result<Option<(Digest, Box<Holder>)>, PlatformError> {
+        let slot = slot % self.table.slots();
+        let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
+        let Some(mut seat) = Seat::decode(&stored.value) else {
+            return Ok(None);
+        };
+        let Some(holder) = seat.expire(ticket, now, self.idle_timeout, self.max_age) else {
+            return Ok(None);
+        };
+        let place = Place {
+            slot,
+            token: Some(stored.token),
+            seat,
+            before: None,
+        };
+        let is_ours = self.write(store, &place)?;
+        Ok(is_ours.then_some((place.seat.key, holder)))
+    }
+
+    fn change(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        change: impl Fn(&mut Seat) -> bool,
+    ) -> Result<Changed, PlatformError> {
+        for _ in 0..TRIES {
+            let Some(mut place) = self.find(store, key)? else {
+                return Ok(Changed::default());
+            };
+            let was = place.seat.state.clone();
+            let is_done = change(&mut place.seat);
+            let waits = place.seat.watched || !place.seat.line.is_empty();
+            let wakes = waits && place.before.as_ref() != Some(&place.seat);
+            if was != place.seat.state {
+                place.seat.watched = false;
+            }
+            if self.write(store, &place)? {
+                return Ok(Changed { is_done, wakes });
+            }
+        }
+        Ok(Changed::default())
+    }
+
+    /// Writes what has changed. Says whether nobody was faster.
+    fn write(&self, store: &impl Store, place: &Place) -> Result<bool, PlatformError> {
+        if place.before.as_ref() == Some(&place.seat) {
+            return Ok(true);
+        }
+        let key = self.table.key(place.slot);
+        let written = store.write(&key, &place.seat.encode(), place.token)?;
+        Ok(written == Written::Done)
+    }
+
+    /// Where the seat stands.
+    fn find(&self, store: &impl Store, key: &Digest) -> Result<Option<Place>, PlatformError> {
+        for slot in self.table.neighbours(key) {
+            let Some(stored) = store.read(&self.table.key(slot))? else {
+                continue;
+            };
+            if !stored.value.starts_with(key.as_bytes()) {
+                continue;
+            }
+            if let Some(seat) = Seat::decode(&stored.value) {
+                return Ok(Some(Place {
+                    slot,
+                    token: Some(stored.token),
+                    before: Some(seat.clone()),
+                    seat,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the seat stands, or else where it may.
+    fn place(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        now: Millis,
+    ) -> Result<Option<Place>, PlatformError> {
+        if let Some(place) = self.find(store, key)? {
+            return Ok(Some(place));
+        }
+        let mut best: Option<(Millis, Place)> = None;
+        for slot in self.table.neighbours(key) {
+            let stored = store.read(&self.table.key(slot))?;
+            let token = stored.as_ref().map(|stored| stored.token);
+            let other = Seat::decode(&stored.unwrap_or_default().value);
+            let used = other.and_then(|seat| seat.used()).unwrap_or_default();
+            // One in use stays: its session would be stranded.
+            let is_free = used == Millis(0) || now.since(used) >= self.lease;
+            let is_better = best.as_ref().is_none_or(|(least, _)| used < *least);
+            if is_free && is_better {
+                let place = Place {
+                    slot,
+                    token,
+                    seat: Seat::new(*key),
+                    before: None,
+                };
+                best = Some((used, place));
+            }
+        }
+        Ok(best.map(|(_, place)| place))
+    }
+
+    fn keep_words(
+        &self,
+        store: &impl Store,
+        slot: u32,
+        key: &Digest,
+        opening: u64,
+        words: &[u8],
+    ) -> Result<(), PlatformError> {
+        let value = [key.as_bytes(), &opening.to_le_bytes()[..], words].concat();
+        store.write(&self.words_key(slot), &value, None).map(|_| ())
+    }
+
+    fn words(
+        &self,
+        store: &impl Store,
+        slot: u32,
+        key: &Digest,
+        opening: u64,
+    ) -> Result<Option<Vec<u8>>, PlatformError> {
+        let stored = store.read(&self.words_key(slot))?.unwrap_or_default();
+        let mut input = Input(&stored.value);
+        let is_it = input.digest() == Some(*key) && input.number() == Some(opening);
+        Ok(is_it.then(|| input.0.to_vec()))
+    }
+
+    fn words_key(&self, slot: u32) -> String {
+        format!("{}/words", self.table.key(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,499 @@
+//! One stream of the host's: its callbacks become events, and the steps that they lead to become hostcalls.
+
+use std::cell::RefCell;
+use std::mem;
+use std::rc::{Rc, Weak};
+
+use crate::digest::Digest;
+use crate::errand::Over;
+use crate::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step};
+use crate::filter;
+use crate::host::{self, Buffer, Host, Map};
+use crate::ids::{Ids, Rewritten};
+use crate::outcome::Outcome;
+use crate::platform::PlatformError;
+use crate::repair::Edit;
+use crate::reply::Reply;
+use crate::session::SessionId;
+use crate::worker::Worker;
+
+/// What a callback says to the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Go,
+    Wait,
+}
+
+/// See the module.
+pub(crate) struct Stream {
+    id: u32,
+    myself: Weak<RefCell<Stream>>,
+    worker: Option<Rc<Worker>>,
+    /// What this request is judged by from its headers on.
+    plugin: Option<Rc<Plugin>>,
+    exchange: Exchange,
+    /// In a shared session.
+    ids: Option<Box<Ids>>,
+    /// The session that a lease is renewed for until this stream is over.
+    attends: Option<(Digest, SessionId)>,
+    /// Bytes at the start of the waiting request body that were scanned before.
+    scanned: usize,
+    answer: Waiting,
+}
+
+/// What of an answer's body waits in the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    /// Some pieces. To resume from outside would lose those that come after (seen in 1.36): the next one does it.
+    Pieces,
+    /// So many bytes, all that there are.
+    All(usize),
+}
+
+/// A piece of a request's body that the host shows: all that waits of it.
+#[derive(Clone, Copy)]
+struct Piece {
+    size: usize,
+    ended: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(id: u32, worker: Option<Rc<Worker>>) -> Rc<RefCell<Self>> {
+        Rc::new_cyclic(|myself| {
+            RefCell::new(Self {
+                id,
+                myself: myself.clone(),
+                worker,
+                plugin: None,
+                exchange: Exchange::Passing,
+                ids: None,
+                attends: None,
+                scanned: 0,
+                answer: Waiting::Nothing,
+            })
+        })
+    }
+
+    pub(crate) fn request_headers(&mut self, ended: bool) -> Flow {
+        let Some(worker) = self.worker.clone() else {
+            return Flow::Go;
+        };
+        let Some(plugin) = worker.plugin() else {
+            return Flow::Go;
+        };
+        match host::request_header(":path") {
+            Ok(Some(path)) if plugin.config.paths.contain(&path) => {}
+            Ok(_) => return Flow::Go,
+            Err(error) => return self.failed(error),
+        }
+        let headers = match host::headers(Map::Request) {
+            Ok(headers) => headers,
+            Err(error) => return self.failed(error),
+        };
+        let may_hold = worker.holds.borrow().are_supported();
+        let (exchange, step) = Exchange::begin(&plugin, &worker.host(), headers, ended, may_hold);
+        self.plugin = Some(plugin);
+        self.exchange = exchange;
+        if self.exchange.is_held() {
+            worker.holds.borrow_mut().begin(self.id);
+        }
+        self.obey(step, None)
+    }
+
+    pub(crate) fn request_body(&mut self, size: usize, ended: bool) -> Flow {
+        self.notice_let_go();
+        let rewrites = self.ids.as_ref().is_some_and(|ids| ids.rewrites_request());
+        let left = size.saturating_sub(self.scanned);
+        let wanted = self.exchange.wanted_request_bytes().min(left);
+        if wanted == 0 && !ended && !rewrites {
+            return if self.exchange.is_held() || self.exchange.is_waiting() {
+                Flow::Wait
+            } else {
+                Flow::Go
+            };
+        }
+        let bytes = match host::buffer(Buffer::RequestBody, self.scanned, wanted) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.failed(error),
+        };
+        let whole = ended && wanted == left;
+        let step = self.request_event(|exchange, plugin, host| {
+            exchange.request_body(plugin, host, &bytes, whole)
+        });
+        let flow = self.obey(step, Some(Piece { size, ended }));
+        // While a body waits, the next call shows all of it again.
+        self.scanned = if flow == Flow::Wait { size } else { 0 };
+        flow
+    }
+
+    pub(crate) fn request_trailers(&mut self) -> Flow {
+        self.notice_let_go();
+        let mut step = self
+            .request_event(|exchange, plugin, host| exchange.request_body(plugin, host, &[], true));
+        if let RequestAction::Forward(_, Some(ids)) = &mut step.action {
+            // A body that waits for its trailers can't be rewritten any more.
+            ids.leave_request();
+        }
+        self.obey(step, None)
+    }
+
+    pub(crate) fn answer_headers(&mut self) -> Flow {
+        if !self.exchange.awaits_answer() && self.ids.is_none() {
+            return Flow::Go;
+        }
+        let headers = match host::headers(Map::Answer) {
+            Ok(headers) => headers,
+            Err(error) => return self.failed(error),
+        };
+        let edit = self
+            .ids
+            .as_mut()
+            .and_then(|ids| ids.answer_headers(&headers));
+        let edited = edit.map_or(Ok(()), |edit| apply(Map::Answer, edit));
+        if let (Err(error), Some(ids)) = (edited, &mut self.ids) {
+            ids.leave_answer();
+            self.note(&[Signal::Failed(error)]);
+        }
+        if self
+            .ids
+            .as_ref()
+            .is_some_and(|ids| ids.cannot_read(&headers))
+        {
+            self.note(&[Signal::Untranslated]);
+        }
+        self.answer_event(|exchange, plugin, host| exchange.answer_headers(plugin, host, &headers))
+    }
+
+    pub(crate) fn answer_body(&mut self, size: usize, ended: bool) -> Flow {
+        let mut bytes = Vec::new();
+        if self.exchange.reads_answer() {
+            match host::buffer(Buffer::AnswerBody, 0, size) {
+                Ok(body) => bytes = body,
+                // The session is learned; its version stays unknown.
+                Err(error) => self.note(&[Signal::Failed(error)]),
+            }
+        }
+        let flow = self.answer_event(|exchange, plugin, host| {
+            exchange.answer_body(plugin, host, &bytes, size)
+        });
+        self.answer = match flow {
+            Flow::Wait if ended => Waiting::All(size),
+            Flow::Wait => Waiting::Pieces,
+            Flow::Go => Waiting::Nothing,
+        };
+        if flow == Flow::Go {
+            self.restore_ids(size, ended);
+        }
+        flow
+    }
+
+    pub(crate) fn answer_trailers(&mut self) -> Flow {
+        let flow =
+            self.answer_event(|exchange, plugin, host| exchange.answer_body(plugin, host, &[], 0));
+        self.answer = Waiting::All(0);
+        flow
+    }
+
+    pub(crate) fn ping_answered(&mut self) -> Flow {
+        if !self.exchange.asks() {
+            return Flow::Go;
+        }
+        let status = host::headers(Map::CallAnswer)
+            .ok()
+            .and_then(|headers| headers.status());
+        let flow = self
+            .answer_event(|exchange, plugin, host| exchange.ping_answered(plugin, host, status));
+        if flow == Flow::Wait || self.answer == Waiting::Pieces {
+            return flow;
+        }
+        if let Waiting::All(size) = self.answer {
+            self.restore_ids(size, true);
+        }
+        if let (Err(error), Some(worker)) = (host::resume(host::Stream::Answer), &self.worker) {
+            worker.note(&Signal::Failed(error));
+            worker.stall(self.id, host::Stream::Answer);
+        }
+        flow
+    }
+
+    pub(crate) fn over(&mut self) -> Flow {
+        if let Some(plugin) = self.plugin.clone() {
+            let host = Host::default();
+            let mut signals = mem::take(&mut self.exchange).over(&plugin, &host);
+            if let Some(ids) = self.ids.take() {
+                signals.extend(ids.over(&plugin, &host));
+            }
+            self.note(&signals);
+        }
+        if let (Some((seat, session)), Some(worker)) = (self.attends.take(), &self.worker) {
+            worker.leave_session(&seat, &session);
+        }
+        Flow::Go
+    }
+
+    pub(crate) fn gone(&mut self) -> Flow {
+        self.end_wait();
+        Flow::Go
+    }
+
+    /// Something has happened outside that this request waits for; its context is in effect.
+    pub(crate) fn wake(&mut self, what: &Happened) {
+        if !self.exchange.is_waiting() {
+            self.end_wait();
+            return;
+        }
+        let step = self.request_event(|exchange, plugin, host| match what {
+            Happened::Change => exchange.woken(plugin, host),
+            Happened::Tick => exchange.ticked(plugin, host),
+            Happened::Errand(over) => exchange.errand_over(plugin, host, over),
+        });
+        let has_reply = matches!(step.action, RequestAction::Reply(_));
+        if self.obey(step, None) == Flow::Go && !has_reply {
+            let resumed = host::resume(host::Stream::Request);
+            if let (Err(error), Some(worker)) = (resumed, &self.worker) {
+                worker.note(&Signal::Failed(error));
+                worker.stall(self.id, host::Stream::Request);
+            }
+        }
+    }
+
+    fn request_event(
+        &mut self,
+        event: impl FnOnce(Exchange, &Plugin, &Host) -> (Exchange, Step<RequestAction>),
+    ) -> Step<RequestAction> {
+        let (Some(plugin), Some(worker)) = (self.plugin.clone(), &self.worker) else {
+            return RequestAction::Continue.into();
+        };
+        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin, &worker.host());
+        self.exchange = exchange;
+        step
+    }
+
+    fn answer_event(
+        &mut self,
+        event: impl FnOnce(Exchange, &Plugin, &Host) -> (Exchange, Step<AnswerAction>),
+    ) -> Flow {
+        self.end_wait();
+        let Some(plugin) = self.plugin.clone() else {
+            return Flow::Go;
+        };
+        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin, &Host::default());
+        self.exchange = exchange;
+        self.note(&step.signals);
+        match step.action {
+            AnswerAction::Continue => Flow::Go,
+            AnswerAction::Hold => Flow::Wait,
+            AnswerAction::Ask(ping) => match filter::send(&ping) {
+                Ok(_) => Flow::Wait,
+                Err(error) => self.failed(error),
+            },
+        }
+    }
+
+    /// A request that waited too long is let go; its stream learns of it here.
+    fn notice_let_go(&mut self) {
+        let Some(worker) = &self.worker else { return };
+        if self.exchange.is_held() && !worker.holds.borrow_mut().body_arrived(self.id) {
+            self.exchange = mem::take(&mut self.exchange).let_go();
+        }
+    }
+
+    fn obey(&mut self, step: Step<RequestAction>, piece: Option<Piece>) -> Flow {
+        self.note(&step.signals);
+        match step.action {
+            RequestAction::Hold => Flow::Wait,
+            RequestAction::Continue => {
+                self.end_wait();
+                match piece {
+                    Some(piece) => self.forward_body(piece),
+                    None => Flow::Go,
+                }
+            }
+            RequestAction::Forward(edits, ids) => {
+                self.end_wait();
+                if ids.is_some() {
+                    self.ids = ids;
+                }
+                self.forward(edits, piece)
+            }
+            RequestAction::Reply(reply) => self.reply(&reply),
+            RequestAction::Wait(seat, errand) => {
+                if let Some(worker) = &self.worker {
+                    worker.wait(self.id, seat, &self.myself);
+                    worker.run_errand(errand);
+                }
+                Flow::Wait
+            }
+        }
+    }
+
+    /// The request's headers go on, and what has come of its body.
+    fn forward(&mut self, mut edits: Vec<Edit>, piece: Option<Piece>) -> Flow {
+        let rewritten = match piece.map(|piece| self.translate_ids(piece)) {
+            Some(Err(error)) => return self.failed(error),
+            Some(Ok(rewritten)) => rewritten,
+            None => None,
+        };
+        if let (Some(piece), true) = (piece, is_lost_cancel(rewritten.as_ref())) {
+            return self.drop_cancel(piece);
+        }
+        if let Some(ids) = &self.ids {
+            let bytes = rewritten
+                .as_ref()
+                .map_or(0, |rewritten| rewritten.body.len());
+            edits.extend(ids.length(bytes));
+        }
+        for edit in edits {
+            if let Err(error) = apply(Map::Request, edit) {
+                return self.failed(error);
+            }
+        }
+        if let (Some(piece), Some(rewritten)) = (piece, rewritten) {
+            self.replace_request(piece, &rewritten);
+        }
+        Flow::Go
+    }
+
+    /// The next piece of a body goes on whose headers have gone.
+    fn forward_body(&mut self, piece: Piece) -> Flow {
+        match self.translate_ids(piece) {
+            Ok(None) => {}
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel => return self.drop_cancel(piece),
+            Ok(Some(rewritten)) => self.replace_request(piece, &rewritten),
+            Err(error) => {
+                self.leave_request();
+                self.note(&[Signal::Failed(error)]);
+            }
+        }
+        Flow::Go
+    }
+
+    /// The piece with ids of the filter's own, where they are translated.
+    fn translate_ids(&mut self, piece: Piece) -> Result<Option<Rewritten>, PlatformError> {
+        let (Some(ids), Some(plugin)) = (&mut self.ids, &self.plugin) else {
+            return Ok(None);
+        };
+        if !ids.rewrites_request() {
+            return Ok(None);
+        }
+        let bytes = host::buffer(Buffer::RequestBody, 0, piece.size)?;
+        let rewritten = ids.request_body(plugin, &Host::default(), &bytes, piece.ended);
+        self.note(&rewritten.signals);
+        Ok(Some(rewritten))
+    }
+
+    fn replace_request(&mut self, piece: Piece, rewritten: &Rewritten) {
+        if let Err(error) = host::set_buffer(Buffer::RequestBody, piece.size, &rewritten.body) {
+            // The piece goes on as it came: so does what waited for it.
+            let _ = host::set_buffer(Buffer::RequestBody, 0, &rewritten.waited);
+            if let Some(ids) = &mut self.ids {
+                ids.leave_request();
+            }
+            self.note(&[Signal::Failed(error)]);
+        }
+    }
+
+    /// The rest of the request's body goes on as it comes, behind what waits of it.
+    fn leave_request(&mut self) {
+        let waiting = self.ids.as_mut().map(|ids| ids.leave_request());
+        if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
+            let _ = host::set_buffer(Buffer::RequestBody, 0, &waiting);
+        }
+    }
+
+    /// It would end a request of somebody else, or none: its client learns that it was received, and no more.
+    fn drop_cancel(&mut self, piece: Piece) -> Flow {
+        self.exchange = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
+        let step = self.request_event(|exchange, plugin, host| {
+            exchange.request_body(plugin, host, &[], piece.ended)
+        });
+        self.obey(step, None)
+    }
+
+    fn reply(&mut self, reply: &Reply) -> Flow {
+        self.end_wait();
+        if let (Some(ids), Some(plugin)) = (self.ids.take(), &self.plugin) {
+            let signals = ids.over(plugin, &Host::default());
+            self.note(&signals);
+        }
+        match host::send_local_response(reply) {
+            Ok(()) => Flow::Wait,
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Puts the original ids back into a piece of the answer's body.
+    fn restore_ids(&mut self, size: usize, ended: bool) {
+        let Some(ids) = self.ids.as_mut().filter(|ids| ids.rewrites_answer()) else {
+            return;
+        };
+        let restored = host::buffer(Buffer::AnswerBody, 0, size).and_then(|bytes| {
+            let restored = ids.answer_body(&bytes, ended);
+            if restored == bytes {
+                return Ok(());
+            }
+            host::set_buffer(Buffer::AnswerBody, size, &restored)
+        });
+        if let Err(error) = restored {
+            // The piece goes on as it came: so does what waits.
+            let waiting = ids.leave_answer();
+            if !waiting.is_empty() {
+                let _ = host::set_buffer(Buffer::AnswerBody, 0, &waiting);
+            }
+            self.note(&[Signal::Failed(error)]);
+        }
+    }
+
+    /// The host refused a call: the request goes on as it is.
+    fn failed(&mut self, error: PlatformError) -> Flow {
+        self.end_wait();
+        self.exchange = Exchange::Passing;
+        if let Some(ids) = &mut self.ids {
+            ids.leave_request();
+        }
+        self.note(&[
+            Signal::Failed(error),
+            Signal::Outcome(Outcome::HostError, None),
+        ]);
+        Flow::Go
+    }
+
+    fn end_wait(&self) {
+        if let Some(worker) = &self.worker {
+            worker.end_wait(self.id);
+        }
+    }
+
+    fn note(&mut self, signals: &[Signal]) {
+        let Some(worker) = &self.worker else { return };
+        for signal in signals {
+            worker.note(signal);
+            if let Signal::Attends(seat, session) = signal {
+                worker.join_session(*seat, session.clone());
+                self.attends = Some((*seat, session.clone()));
+            }
+        }
+    }
+}
+
+/// What a stream that waits is told.
+pub(crate) enum Happened {
+    /// Something may have changed at its seat.
+    Change,
+    /// Time has passed.
+    Tick,
+    /// An errand at its seat is over.
+    Errand(Over),
+}
+
+fn is_lost_cancel(rewritten: Option<&Rewritten>) -> bool {
+    rewritten.is_some_and(|rewritten| rewritten.is_lost_cancel)
+}
+
+fn apply(map: Map, edit: Edit) -> Result<(), PlatformError> {
+    match edit {
+        Edit::Remove(name) => host::remove_header(map, name),
+        Edit::Set(name, value) => host::set_header(map, name, &value),
+    }
+}
