@@ -23,10 +23,16 @@ mod abi {
     pub mod head;
     pub mod header_maps;
     pub mod host;
+    pub mod image;
     pub mod imports;
+    pub mod local_reply;
     pub mod module;
+    pub mod queue_calls;
+    pub mod queues;
     pub mod replay;
+    pub mod shared_data;
     pub mod status;
+    pub mod stream;
     pub mod vm;
     pub mod wasi;
     pub mod worker;
@@ -36,6 +42,7 @@ mod abi {
     mod budget;
     mod failures;
     mod holding;
+    mod process;
     mod scenarios;
     mod startup;
     mod traffic;

@@ -8,7 +8,9 @@ use super::head::Headers;
 #[derive(Clone, Debug)]
 pub struct HttpCall {
     pub token: u32,
-    /// The context that made it; the call is dropped when that context goes.
+    /// Which call it is of all that the process has made.
+    pub order: u64,
+    /// The context that made it, be it the root context; the call is dropped when that context goes.
     pub context: u32,
     pub cluster: String,
     pub headers: Headers,

@@ -2,10 +2,13 @@
 
 use super::flow::Passed;
 use super::head::{Head, Headers, Reply};
-use super::host::{Direction, Stream};
+use super::local_reply::LocalReply;
+use super::stream::{Direction, Stream};
+use super::vm::Vm;
 use super::worker::Worker;
 
-/// One stream. Dropping it leaves it open.
+/// One stream. Dropping it leaves it open. When the filter has answered by itself, nothing that the client or the
+/// server does reaches it any more.
 pub struct Exchange {
     worker: Worker,
     context: u32,
@@ -16,13 +19,18 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(worker: Worker, head: &Head) -> Self {
-        let context = worker.vm().open(head);
+        let context = worker.act(|vm| vm.open(head));
         Self {
             worker,
             context,
             headers: head.headers.clone(),
             remains: None,
         }
+    }
+
+    /// What the module and the host call this stream.
+    pub fn context(&self) -> u32 {
+        self.context
     }
 
     /// The request's headers arrive, with a body to follow.
@@ -37,26 +45,17 @@ impl Exchange {
 
     fn send_headers(&mut self, ended: bool) -> &mut Self {
         let headers = self.headers.clone();
-        self.worker
-            .vm()
-            .headers(self.context, Direction::Request, headers, ended);
-        self
+        self.act(|vm, context| vm.headers(context, Direction::Request, headers, ended))
     }
 
     /// A piece of the request's body arrives.
     pub fn body(&mut self, piece: impl AsRef<[u8]>) -> &mut Self {
-        self.worker
-            .vm()
-            .body(self.context, Direction::Request, piece.as_ref(), false);
-        self
+        self.act(|vm, context| vm.body(context, Direction::Request, piece.as_ref(), false))
     }
 
     /// The last piece arrives, known to be the last.
     pub fn last_body(&mut self, piece: impl AsRef<[u8]>) -> &mut Self {
-        self.worker
-            .vm()
-            .body(self.context, Direction::Request, piece.as_ref(), true);
-        self
+        self.act(|vm, context| vm.body(context, Direction::Request, piece.as_ref(), true))
     }
 
     /// The body turns out to be over: what Envoy does for a body of known length, and after the last chunk.
@@ -66,10 +65,7 @@ impl Exchange {
 
     /// Trailers end the body.
     pub fn trailers(&mut self) -> &mut Self {
-        self.worker
-            .vm()
-            .trailers(self.context, Direction::Request, trailers());
-        self
+        self.act(|vm, context| vm.trailers(context, Direction::Request, trailers()))
     }
 
     /// The server answers: headers, the body in one piece, the end.
@@ -83,41 +79,41 @@ impl Exchange {
     }
 
     pub fn answer_headers(&mut self, reply: &Reply, ended: bool) -> &mut Self {
-        self.worker.vm().headers(
-            self.context,
-            Direction::Response,
-            reply.headers.clone(),
-            ended,
-        );
-        self
+        let headers = reply.headers.clone();
+        self.act(|vm, context| vm.headers(context, Direction::Response, headers, ended))
     }
 
     pub fn answer_body(&mut self, piece: impl AsRef<[u8]>) -> &mut Self {
-        self.worker
-            .vm()
-            .body(self.context, Direction::Response, piece.as_ref(), false);
-        self
+        self.act(|vm, context| vm.body(context, Direction::Response, piece.as_ref(), false))
     }
 
     pub fn answer_end(&mut self) -> &mut Self {
-        self.worker
-            .vm()
-            .body(self.context, Direction::Response, &[], true);
-        self
+        self.act(|vm, context| vm.body(context, Direction::Response, &[], true))
     }
 
     /// Trailers end the answer.
     pub fn answer_trailers(&mut self) -> &mut Self {
-        self.worker
-            .vm()
-            .trailers(self.context, Direction::Response, trailers());
+        self.act(|vm, context| vm.trailers(context, Direction::Response, trailers()))
+    }
+
+    /// The stream is over, complete or because the client has left, waiting or not.
+    pub fn close(&mut self) -> &mut Self {
+        let context = self.context;
+        self.remains = Some(self.worker.act(|vm| {
+            vm.log(context);
+            vm.delete(context)
+        }));
         self
     }
 
-    /// The stream is over, complete or because the client has left.
-    pub fn close(&mut self) -> &mut Self {
-        self.worker.vm().log(self.context);
-        self.remains = Some(self.worker.vm().delete(self.context));
+    /// Something comes from the client or the server, unless the host does not listen any more.
+    fn act(&mut self, event: impl FnOnce(&mut Vm, u32)) -> &mut Self {
+        let context = self.context;
+        self.worker.act(|vm| {
+            if !vm.stream(context).is_cut_off() {
+                event(vm, context);
+            }
+        });
         self
     }
 
@@ -158,6 +154,21 @@ impl Exchange {
     pub fn is_answered(&self) -> bool {
         let passed = self.at_client();
         passed.headers.is_some() && passed.end.is_some()
+    }
+
+    /// What the filter answered by itself, before its own callbacks for answers saw it. See [`Self::at_client`].
+    pub fn local_reply(&self) -> Option<LocalReply> {
+        self.view(|stream| stream.local_reply.clone())
+    }
+
+    /// Whether the request had begun upstream and was reset there, because the filter answered it.
+    pub fn upstream_was_reset(&self) -> bool {
+        self.view(|stream| stream.upstream_reset)
+    }
+
+    /// Whether the host has stopped listening to the client and the server: the filter answered.
+    pub fn is_cut_off(&self) -> bool {
+        self.view(Stream::is_cut_off)
     }
 
     /// What an access log shows for `%FILTER_STATE(wasm.mcp_session.outcome:PLAIN)%`.

@@ -131,7 +131,9 @@ fn faults_of(call: &Made) -> Vec<Fault> {
         _ => &STATUSES,
     };
     let garbage: &[Fault] = match call.name {
-        "proxy_get_header_map_pairs" => &[Fault::Empty, Fault::Cut, Fault::Lying],
+        "proxy_get_header_map_pairs" | "proxy_dequeue_shared_queue" => {
+            &[Fault::Empty, Fault::Cut, Fault::Lying]
+        }
         "proxy_get_shared_data" => &[Fault::Empty, Fault::Cut, Fault::Lying, Fault::NoCas],
         "proxy_get_header_map_value" | "proxy_get_buffer_bytes" | "proxy_get_property" => {
             &[Fault::Empty, Fault::Cut]

@@ -6,10 +6,13 @@
 //! - While the body callback pauses, the host collects; the next callback sees all that was collected.
 //! - Headers that went on at once can't be reached any more (`BadArgument`). Headers that were held and then went on
 //!   can be read and even edited with "ok", but nobody sees the edit.
+//! - While the body callback runs, the module may change what it sees; that then goes on, or stays collected.
+//! - Nothing sets `content-length` right afterwards: surplus bytes of a request become the start of the next one.
 //! - To resume a stream while pieces of its body are collected and more are to come has Envoy send pieces twice (1.40,
 //!   on routes with retries) or lose them (1.36): no filter should.
 
 use super::head::Headers;
+use super::status::{Answered, Status};
 
 /// The limit of what Envoy collects before it answers 413 (its default).
 const BUFFER_LIMIT: usize = 1 << 20;
@@ -41,6 +44,8 @@ enum State {
     AllHeld,
     /// The headers have gone on.
     Going,
+    /// The filter has answered by itself: nothing goes on any more.
+    Stopped,
 }
 
 /// What has gone on to the other side.
@@ -70,9 +75,23 @@ pub struct Flow {
     collecting: bool,
     held_end: Option<End>,
     backlog: Backlog,
+    /// The `content-length` that came.
+    given_length: Option<Vec<u8>>,
+    resized: bool,
+    judged: bool,
 }
 
 impl Flow {
+    /// Whether the headers have come.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Before
+    }
+
+    /// Whether the end has come, be it held or not.
+    pub fn has_ended(&self) -> bool {
+        self.passed.end.is_some() || self.held_end.is_some() || self.backlog.end.is_some()
+    }
+
     /// Whether headers wait.
     pub fn headers_wait(&self) -> bool {
         matches!(self.state, State::HeadersHeld | State::AllHeld)
@@ -100,6 +119,7 @@ impl Flow {
 
     pub fn begin(&mut self, headers: Headers) {
         assert_eq!(self.state, State::Before, "headers come once");
+        self.given_length = headers.first("content-length").map(<[u8]>::to_vec);
         self.headers = headers;
         self.readable = true;
     }
@@ -136,6 +156,20 @@ impl Flow {
             self.window.len()
         );
         self.window.len()
+    }
+
+    /// `proxy_set_buffer_bytes`, during a body callback.
+    pub fn set_bytes(&mut self, start: usize, size: usize, data: &[u8]) -> Answered {
+        let length = self.window.len();
+        if start == 0 {
+            self.window.splice(..size.min(length), data.iter().copied());
+        } else if start >= length {
+            self.window.extend_from_slice(data);
+        } else {
+            return Err(Status::BAD_ARGUMENT);
+        }
+        self.resized |= self.window.len() != length;
+        Ok(())
     }
 
     /// After a body callback.
@@ -177,6 +211,39 @@ impl Flow {
         }
     }
 
+    /// The filter has answered by itself: what has not gone on never does.
+    pub fn stop(&mut self) {
+        self.state = State::Stopped;
+        self.readable = false;
+        self.collecting = false;
+        self.held_end = None;
+        self.window.clear();
+        self.backlog = Backlog::default();
+    }
+
+    /// The filter's own answer takes the place of one that waits.
+    pub fn replace(&mut self, headers: Headers, body: &[u8]) {
+        self.stop();
+        self.passed = Passed {
+            headers: Some(headers),
+            body: body.to_vec(),
+            end: Some(End::Body),
+        };
+    }
+
+    /// Once all has gone on: a `content-length` that the module made wrong, and the length that the body has. An
+    /// answer without a body may have any, as long as nobody touches it.
+    pub fn false_length(&mut self) -> Option<(String, usize)> {
+        if self.passed.end.is_none() || std::mem::replace(&mut self.judged, true) {
+            return None;
+        }
+        let line = self.passed.headers.as_ref()?.first("content-length")?;
+        let length = self.passed.body.len();
+        let touched = self.resized || self.given_length.as_deref() != Some(line);
+        let right = line == length.to_string().as_bytes();
+        (touched && !right).then(|| (line.escape_ascii().to_string(), length))
+    }
+
     fn release_headers(&mut self) {
         self.state = State::Going;
         if self.passed.headers.is_none() {
@@ -191,5 +258,99 @@ impl Flow {
         if let Some(end) = self.held_end.take() {
             self.passed.end = Some(end);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::Reply;
+    use super::*;
+
+    fn begun(length: &str) -> Flow {
+        let mut flow = Flow::default();
+        flow.begin(Reply::new(200).header("content-length", length).headers);
+        flow
+    }
+
+    fn collected(text: &str) -> Flow {
+        let mut flow = begun("4");
+        flow.after_headers(Action::Pause, false, true);
+        flow.show(text.as_bytes());
+        flow
+    }
+
+    #[test]
+    fn bytes_are_put_before_behind_and_in_the_place_of_those_that_are_shown() {
+        let cases = [
+            (0, 0, "ab", "ab1234"),
+            (0, 1, "ab", "ab234"),
+            (0, 4, "ab", "ab"),
+            (0, 4, "", ""),
+            (0, 9, "ab", "ab"),
+            (4, 0, "ab", "1234ab"),
+            (9, 9, "ab", "1234ab"),
+        ];
+        for (start, size, data, expected) in cases {
+            let mut flow = collected("1234");
+            assert_eq!(flow.set_bytes(start, size, data.as_bytes()), Ok(()));
+            assert_eq!(flow.window, expected.as_bytes(), "{start} {size} {data}");
+        }
+        let mut flow = collected("1234");
+        assert_eq!(flow.set_bytes(1, 1, b"ab"), Err(Status::BAD_ARGUMENT));
+        assert_eq!(flow.window, b"1234");
+    }
+
+    #[test]
+    fn what_was_set_goes_on_or_stays_collected() {
+        let mut flow = collected("12");
+        flow.set_bytes(0, 2, b"abc").unwrap();
+        flow.after_body(Action::Pause, false);
+        assert_eq!(flow.show(b"34"), 5);
+        assert_eq!(flow.window, b"abc34");
+        flow.set_bytes(5, 0, b"!").unwrap();
+        flow.after_body(Action::Continue, true);
+        assert_eq!(flow.passed.body, b"abc34!");
+    }
+
+    #[test]
+    fn a_length_that_the_module_made_wrong_is_told_once() {
+        let mut flow = collected("1234");
+        flow.set_bytes(0, 4, b"12345").unwrap();
+        flow.after_body(Action::Continue, true);
+        assert_eq!(flow.false_length(), Some(("4".to_owned(), 5)));
+        assert_eq!(flow.false_length(), None);
+
+        let mut flow = collected("1234");
+        flow.headers.set("content-length", b"3");
+        flow.after_body(Action::Continue, true);
+        assert_eq!(flow.false_length(), Some(("3".to_owned(), 4)));
+    }
+
+    #[test]
+    fn a_length_that_is_right_gone_or_nobody_s_fault_is_fine() {
+        let set = |line: Option<&[u8]>| {
+            let mut flow = collected("1234");
+            flow.set_bytes(0, 4, b"12345").unwrap();
+            match line {
+                Some(line) => flow.headers.set("content-length", line),
+                None => flow.headers.remove("content-length"),
+            }
+            flow.after_body(Action::Continue, true);
+            flow.false_length()
+        };
+        assert_eq!(set(Some(b"5")), None);
+        assert_eq!(set(None), None);
+        let mut head = begun("70");
+        head.after_headers(Action::Continue, true, true);
+        assert_eq!(head.false_length(), None, "an answer to HEAD");
+    }
+
+    #[test]
+    fn edits_of_held_headers_go_on() {
+        let mut flow = begun("4");
+        flow.headers.set("mcp-session-id", b"s1");
+        flow.after_headers(Action::Continue, false, true);
+        let passed = flow.passed.headers.unwrap();
+        assert_eq!(passed.text("mcp-session-id"), "s1");
     }
 }

@@ -4,8 +4,9 @@ use wasmtime::{Caller, Linker, Result};
 
 use super::guest::{Call, answer};
 use super::head::Headers;
-use super::host::{Direction, Host};
+use super::host::Host;
 use super::status::{Answered, Status};
+use super::stream::Direction;
 
 type Env<'a> = Caller<'a, Host>;
 

@@ -7,44 +7,28 @@ use wasmtime::{Memory, TypedFunc};
 
 use super::calls::HttpCall;
 use super::faults::{Fault, Made};
-use super::flow::Flow;
 use super::head::{Headers, Reply};
+use super::local_reply::LocalReply;
+use super::queues::VmNumber;
 use super::status::{Answered, Status};
+use super::stream::{Direction, Stream};
 use super::world::{World, nanoseconds};
 
 /// The root context's id. Stream contexts count on from there.
 pub const ROOT: u32 = 1;
 
-/// The direction of a header map, a body or a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    Request,
-    Response,
-}
-
-/// One stream of the host's, with the context's view of it.
-#[derive(Debug, Default)]
-pub struct Stream {
-    pub request: Flow,
-    pub response: Flow,
-    pub properties: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub filter_state: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// While `proxy_on_log` runs, all headers can be read and none changed.
-    pub logging: bool,
-}
-
-impl Stream {
-    pub fn flow(&mut self, direction: Direction) -> &mut Flow {
-        match direction {
-            Direction::Request => &mut self.request,
-            Direction::Response => &mut self.response,
-        }
-    }
+/// What a callback asked for and the host does after it.
+#[derive(Debug)]
+pub enum Deferred {
+    Resume(u32, Direction),
+    Reply(u32, LocalReply),
 }
 
 /// The state behind the imports of one instance.
 pub struct Host {
     pub world: World,
+    /// Which VM of the process this is.
+    pub number: VmNumber,
     pub streams: BTreeMap<u32, Stream>,
     /// The filter's own HTTP calls that wait for an answer.
     pub calls: Vec<HttpCall>,
@@ -52,8 +36,10 @@ pub struct Host {
     pub calls_made: Vec<HttpCall>,
     /// The answer that `proxy_on_http_call_response` is about.
     pub call_answer: Option<Reply>,
-    /// Streams that were told to go on in the callback under way: that happens after it.
-    pub resumed: Vec<(u32, Direction)>,
+    /// Who made the call that `proxy_on_http_call_response` is about.
+    pub call_owner: u32,
+    /// What the callback under way asked for: that happens after it.
+    pub deferred: Vec<Deferred>,
     /// The plugin's configuration can be read while it configures itself.
     pub configuring: bool,
     pub tick: Option<Tick>,
@@ -85,14 +71,16 @@ const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
 
 impl Host {
-    pub fn new(world: World) -> Self {
+    pub fn new(world: World, number: VmNumber) -> Self {
         Self {
             world,
+            number,
             streams: BTreeMap::new(),
             calls: Vec::new(),
             calls_made: Vec::new(),
             call_answer: None,
-            resumed: Vec::new(),
+            call_owner: ROOT,
+            deferred: Vec::new(),
             configuring: false,
             tick: None,
             counts: BTreeMap::new(),
@@ -152,7 +140,9 @@ impl Host {
         let Some(stream) = self.streams.get_mut(&context) else {
             return;
         };
-        let again = self.resumed.contains(&(context, direction));
+        let again = self.deferred.iter().any(
+            |other| matches!(other, Deferred::Resume(c, d) if (*c, *d) == (context, direction)),
+        );
         if again || !stream.flow(direction).waits() {
             let callback = self.callback;
             self.offend(format!(
@@ -169,7 +159,41 @@ impl Host {
         }
         // Whichever direction goes on, the request's map is taken away.
         stream.request.readable = false;
-        self.resumed.push((context, direction));
+        self.deferred.push(Deferred::Resume(context, direction));
+    }
+
+    /// Envoy takes a reply for no stream for "ok" and drops it; a second one for a stream as well.
+    pub fn send_local_reply(&mut self, reply: LocalReply) -> Answered {
+        let (context, callback) = (self.context(), self.callback);
+        let Some(stream) = self.streams.get(&context) else {
+            self.offend(format!(
+                "{callback} answered for context {context}, which is no stream"
+            ));
+            return Err(Status::BAD_ARGUMENT);
+        };
+        let answered = |other: &Deferred| matches!(other, Deferred::Reply(c, _) if *c == context);
+        if stream.is_cut_off() || self.deferred.iter().any(answered) {
+            self.offend(format!(
+                "{callback} answered context {context} a second time"
+            ));
+            return Ok(());
+        }
+        self.deferred.push(Deferred::Reply(context, reply));
+        Ok(())
+    }
+
+    /// A body can be changed by its own callback alone: afterwards it has gone on.
+    pub fn set_buffer(&mut self, kind: u32, start: usize, size: usize, data: &[u8]) -> Answered {
+        let (callback, direction) = match kind {
+            0 => ("proxy_on_request_body", Direction::Request),
+            1 => ("proxy_on_response_body", Direction::Response),
+            _ => return Err(Status::BAD_ARGUMENT),
+        };
+        if self.callback != callback || self.context() != self.current {
+            return Err(Status::BAD_ARGUMENT);
+        }
+        let stream = self.stream().ok_or(Status::BAD_ARGUMENT)?;
+        stream.flow(direction).set_bytes(start, size, data)
     }
 
     pub fn set_tick_period(&mut self, period: Duration) {
@@ -180,6 +204,8 @@ impl Host {
         });
     }
 
+    /// Envoy makes every call for the root context; the SDK remembers whose callback asked for it, and drops the
+    /// answer when that context is gone.
     pub fn http_call(
         &mut self,
         cluster: String,
@@ -194,9 +220,14 @@ impl Host {
             return Err(Status::BAD_ARGUMENT);
         }
         self.tokens += 1;
-        let context = self.context();
+        let context = match self.callback {
+            "proxy_on_http_call_response" => self.call_owner,
+            _ => self.current,
+        };
+        let order = self.world.count_call();
         let call = HttpCall {
             token: self.tokens,
+            order,
             context,
             cluster,
             headers,

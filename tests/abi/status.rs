@@ -8,6 +8,7 @@ impl Status {
     pub const NOT_FOUND: Self = Self(1);
     pub const BAD_ARGUMENT: Self = Self(2);
     pub const INVALID_MEMORY_ACCESS: Self = Self(6);
+    pub const EMPTY: Self = Self(7);
     pub const CAS_MISMATCH: Self = Self(8);
 }
 

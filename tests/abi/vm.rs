@@ -7,26 +7,18 @@ use wasmtime::{Instance, Store, Val};
 use super::cost::Cost;
 use super::flow::{Action, End};
 use super::head::{Head, Headers, Reply};
-use super::host::{Direction, Host, Metric, ROOT, Stream, Tick};
+use super::host::{Deferred, Host, ROOT};
+use super::local_reply::LocalReply;
 use super::module;
+use super::queues::VmNumber;
+use super::stream::{Direction, Stream, Way};
 use super::world::{World, nanoseconds};
 
 /// Instructions that one callback may take: a module that never ends fails the test.
 const FUEL: u64 = 4_000_000_000;
 
-/// A started VM, to be had again without a start. Between callbacks a module is nothing but its memory.
-pub struct Image {
-    size: usize,
-    /// The pages that are not all zeros, and where they begin.
-    pages: Vec<(usize, Vec<u8>)>,
-    metrics: Vec<Metric>,
-    tick: Option<Tick>,
-}
-
-const PAGE: usize = 4096;
-
 pub struct Vm {
-    store: Store<Host>,
+    pub(super) store: Store<Host>,
     instance: Instance,
     callbacks: BTreeMap<&'static str, u64>,
     instructions: u64,
@@ -36,7 +28,7 @@ pub struct Vm {
 impl Vm {
     /// A VM with a configured root context; nothing if the plugin refuses its configuration.
     pub fn start(world: &World) -> Option<Self> {
-        let mut vm = Self::instantiate(world);
+        let mut vm = Self::instantiate(world, world.next_vm());
         vm.run("_initialize", &[]);
         let size = u32::try_from(world.state().config.len()).expect("a configuration is short");
         vm.run("proxy_on_context_create", &[ROOT, 0]);
@@ -47,8 +39,9 @@ impl Vm {
         configured.then_some(vm)
     }
 
-    fn instantiate(world: &World) -> Self {
-        let mut store = Store::new(module::module().engine(), Host::new(world.clone()));
+    pub(super) fn instantiate(world: &World, number: VmNumber) -> Self {
+        let host = Host::new(world.clone(), number);
+        let mut store = Store::new(module::module().engine(), host);
         store.set_fuel(FUEL).expect("fuel is counted");
         let instance = module::linked()
             .instantiate(&mut store)
@@ -66,48 +59,6 @@ impl Vm {
             instructions: 0,
             contexts: ROOT,
         }
-    }
-
-    /// All that tells this VM from a new instance while no stream is open: its memory, and what the host keeps.
-    pub fn image(&self) -> Image {
-        let host = self.store.data();
-        assert!(
-            host.streams.is_empty() && host.calls.is_empty(),
-            "an image is taken between streams"
-        );
-        let memory = host
-            .memory
-            .expect("the module has a memory")
-            .data(&self.store);
-        let used = memory
-            .chunks(PAGE)
-            .enumerate()
-            .filter(|(_, page)| page.iter().any(|byte| *byte != 0));
-        let pages = used.map(|(n, page)| (n * PAGE, page.to_vec())).collect();
-        Image {
-            size: memory.len(),
-            pages,
-            metrics: host.metrics.clone(),
-            tick: host.tick,
-        }
-    }
-
-    /// A VM as it was when the image was taken.
-    pub fn of(image: &Image, world: &World) -> Self {
-        let mut vm = Self::instantiate(world);
-        let memory = vm.host().memory.expect("the module has a memory");
-        let missing =
-            (image.size - memory.data_size(&vm.store)) as u64 / memory.page_size(&vm.store);
-        memory
-            .grow(&mut vm.store, missing)
-            .expect("the memory can be as large again");
-        let bytes = memory.data_mut(&mut vm.store);
-        for (at, page) in &image.pages {
-            bytes[*at..at + page.len()].copy_from_slice(page);
-        }
-        vm.host().metrics.clone_from(&image.metrics);
-        vm.host().tick = image.tick;
-        vm
     }
 
     pub fn host(&mut self) -> &mut Host {
@@ -134,6 +85,15 @@ impl Vm {
         self.callback("proxy_on_tick", ROOT, &[]);
     }
 
+    pub fn number(&self) -> VmNumber {
+        self.store.data().number
+    }
+
+    /// Something was put into a queue that this VM registered.
+    pub fn queue_ready(&mut self, queue: u32) {
+        self.callback("proxy_on_queue_ready", ROOT, &[queue]);
+    }
+
     /// A stream begins: its context is made with the first callback.
     pub fn open(&mut self, head: &Head) -> u32 {
         self.contexts += 1;
@@ -158,11 +118,15 @@ impl Vm {
             Direction::Request => "proxy_on_request_headers",
             Direction::Response => "proxy_on_response_headers",
         };
-        let action = self.callback(callback, context, &[count, u32::from(ended)]);
+        let args = [count, u32::from(ended)];
+        let Some(action) = self.stream_callback(callback, context, &args) else {
+            return;
+        };
         let may_wait_alone = self.host().world.state().headers_may_wait_alone;
         self.stream(context)
             .flow(direction)
             .after_headers(action, ended, may_wait_alone);
+        self.judge(context, direction);
     }
 
     pub fn body(&mut self, context: u32, direction: Direction, piece: &[u8], ended: bool) {
@@ -175,10 +139,14 @@ impl Vm {
             Direction::Request => "proxy_on_request_body",
             Direction::Response => "proxy_on_response_body",
         };
-        let action = self.callback(callback, context, &[size, u32::from(ended)]);
+        let args = [size, u32::from(ended)];
+        let Some(action) = self.stream_callback(callback, context, &args) else {
+            return;
+        };
         self.stream(context)
             .flow(direction)
             .after_body(action, ended);
+        self.judge(context, direction);
     }
 
     pub fn trailers(&mut self, context: u32, direction: Direction, trailers: Headers) {
@@ -191,10 +159,13 @@ impl Vm {
             Direction::Response => "proxy_on_response_trailers",
         };
         let count = u32::try_from(trailers.0.len()).expect("trailers are few");
-        let action = self.callback(callback, context, &[count]);
+        let Some(action) = self.stream_callback(callback, context, &[count]) else {
+            return;
+        };
         self.stream(context)
             .flow(direction)
             .after_trailers(action, trailers);
+        self.judge(context, direction);
     }
 
     /// The stream is over, complete or not: Envoy logs it first, then tells the module that it is done.
@@ -215,7 +186,7 @@ impl Vm {
             .expect("a stream is deleted once")
     }
 
-    /// A call is answered; without an answer it was reset.
+    /// A call is answered; without an answer it was reset. Envoy tells the root context, whoever made the call.
     pub fn answer_call(&mut self, token: u32, answer: Option<Reply>) {
         let place = self
             .host()
@@ -231,9 +202,10 @@ impl Vm {
             .map_or((0, 0), |answer| (answer.headers.0.len(), answer.body.len()));
         let sizes = [headers, body].map(|size| u32::try_from(size).expect("an answer is short"));
         self.host().call_answer = answer;
+        self.host().call_owner = call.context;
         self.callback(
             "proxy_on_http_call_response",
-            call.context,
+            ROOT,
             &[token, sizes[0], sizes[1], 0],
         );
         self.host().call_answer = None;
@@ -255,14 +227,59 @@ impl Vm {
         } else {
             Action::Pause
         };
-        for (context, direction) in std::mem::take(&mut self.host().resumed) {
-            self.resume(context, direction);
+        for deferred in std::mem::take(&mut self.host().deferred) {
+            match deferred {
+                Deferred::Resume(context, direction) => self.resume(context, direction),
+                Deferred::Reply(context, reply) => self.reply(context, reply),
+            }
         }
         action
     }
 
+    /// What a stream's callback says; nothing if the module answered meanwhile, and what it says does not matter.
+    fn stream_callback(
+        &mut self,
+        name: &'static str,
+        context: u32,
+        args: &[u32],
+    ) -> Option<Action> {
+        let before = self.stream(context).is_cut_off();
+        let action = self.callback(name, context, args);
+        (before || !self.stream(context).is_cut_off()).then_some(action)
+    }
+
+    fn reply(&mut self, context: u32, mut reply: LocalReply) {
+        match self.stream(context).cut_off(&mut reply) {
+            Way::ThroughFilters => {
+                let (body, direction) = (reply.body, Direction::Response);
+                self.headers(context, direction, reply.headers, body.is_empty());
+                if !body.is_empty() {
+                    self.body(context, direction, &body, true);
+                }
+            }
+            Way::Directly => {}
+            Way::TooLate => self.host().offend(format!(
+                "context {context} was answered by the filter when its client had another answer's headers"
+            )),
+        }
+    }
+
+    /// Nothing in Envoy stops a wrong `content-length`.
+    fn judge(&mut self, context: u32, direction: Direction) {
+        if let Some((line, length)) = self.stream(context).flow(direction).false_length() {
+            self.host().offend(format!(
+                "the {direction:?} of context {context} went on with content-length {line} and {length} bytes: \
+                 this is how requests are smuggled"
+            ));
+        }
+    }
+
     fn resume(&mut self, context: u32, direction: Direction) {
-        let backlog = self.stream(context).flow(direction).resume();
+        let stream = self.stream(context);
+        if stream.reset || direction == Direction::Request && stream.is_cut_off() {
+            return;
+        }
+        let backlog = stream.flow(direction).resume();
         match backlog.end {
             Some(End::Trailers(trailers)) => {
                 if !backlog.body.is_empty() {
@@ -274,6 +291,7 @@ impl Vm {
             None if !backlog.body.is_empty() => self.body(context, direction, &backlog.body, false),
             None => {}
         }
+        self.judge(context, direction);
     }
 
     /// Calls an export; nothing if the module has none of that name or it answers nothing.

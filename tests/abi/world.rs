@@ -1,17 +1,21 @@
 //! What the workers of one Envoy process share: the clock, shared data, metrics, the log, and the faults to come.
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::faults::{Fault, Faults, Made, When};
-use super::status::{Answered, Status};
+use super::queues::{Queues, VmNumber};
+use super::shared_data::{Random, SharedData};
 use super::vm::Vm;
 use super::worker::Worker;
 
 /// The highest level of a log line that is no failure of the filter's.
 pub const ERROR: u32 = 4;
+
+/// How many notices of queues one event may lead to.
+const MOST_NOTICES: usize = 1000;
 
 /// One Envoy process with the plugin in it. Clones are handles to the same one.
 #[derive(Clone)]
@@ -36,6 +40,11 @@ pub struct State {
     pub now: u64,
     pub random: Random,
     pub shared_data: SharedData,
+    pub queues: Queues,
+    /// Whether VMs are told of their queues only by [`World::settle`].
+    delays_notices: bool,
+    vms: u32,
+    calls: u64,
     /// Counters and gauges by name.
     pub metrics: BTreeMap<String, u64>,
     /// What `proxy_get_log_level` says; 0, for "trace", has the filter write all it can.
@@ -55,8 +64,12 @@ impl World {
             clusters: vec!["mcp_servers".to_owned()],
             environment: vec![("HOSTNAME".to_owned(), "mock".to_owned())],
             now: 1_790_000_000_000_000_000,
-            random: Random(7),
+            random: Random::new(7),
             shared_data: SharedData::default(),
+            queues: Queues::default(),
+            delays_notices: false,
+            vms: 0,
+            calls: 0,
             metrics: BTreeMap::new(),
             log_level: 0,
             log: Vec::new(),
@@ -109,8 +122,64 @@ impl World {
         self.0.state.borrow()
     }
 
+    /// A worker dies, and its VM with it: no tick and no notice reaches it.
+    pub fn dismiss(&self, vm: &Rc<RefCell<Vm>>) {
+        let vm = Rc::downgrade(vm);
+        self.0
+            .workers
+            .borrow_mut()
+            .retain(|other| !other.ptr_eq(&vm));
+    }
+
+    pub fn next_vm(&self) -> VmNumber {
+        let mut state = self.state();
+        state.vms += 1;
+        VmNumber(state.vms)
+    }
+
+    /// Counts a call of the filter's own.
+    pub fn count_call(&self) -> u64 {
+        let mut state = self.state();
+        state.calls += 1;
+        state.calls
+    }
+
+    /// From now on VMs are told of their queues only by [`Self::settle`], so that a test can do something before.
+    pub fn delay_notices(&self) {
+        self.state().delays_notices = true;
+    }
+
+    /// After an event: due notices are delivered, unless a test wants to do that.
+    pub fn notify(&self) {
+        if !self.read().delays_notices {
+            self.settle();
+        }
+    }
+
+    /// Tells all VMs of their queues, and again of what that leads to. What a dead VM was to be told is lost.
+    ///
+    /// # Panics
+    /// If there is no end to it.
+    pub fn settle(&self) {
+        for _ in 0..MOST_NOTICES {
+            let Some(notice) = self.state().queues.next_notice() else {
+                return;
+            };
+            let mut vms = self.vms().into_iter();
+            if let Some(vm) = vms.find(|vm| vm.borrow().number() == notice.vm) {
+                vm.borrow_mut().queue_ready(notice.queue);
+            }
+        }
+        panic!("{MOST_NOTICES} notices of queues led to ever more");
+    }
+
     /// Moves the clock; the workers' ticks come when they are due.
     pub fn advance(&self, by: Duration) {
+        self.advance_and(by, || {});
+    }
+
+    /// As [`Self::advance`], and something is done after each tick.
+    pub fn advance_and(&self, by: Duration, mut after: impl FnMut()) {
         let end = self.read().now + nanoseconds(by);
         let vms = self.vms();
         loop {
@@ -123,6 +192,8 @@ impl World {
             };
             self.state().now = at;
             vm.borrow_mut().tick();
+            self.notify();
+            after();
         }
         self.state().now = end;
     }
@@ -135,6 +206,7 @@ impl World {
             let due = vm.borrow().next_tick().is_some_and(|at| at <= now);
             if due {
                 vm.borrow_mut().tick();
+                self.notify();
             }
         }
     }
@@ -219,63 +291,4 @@ impl World {
 
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).expect("tests don't last for centuries")
-}
-
-/// Envoy's shared data: one map, values with a token of their last write.
-#[derive(Clone, Default)]
-pub struct SharedData {
-    entries: HashMap<Vec<u8>, (Vec<u8>, u32)>,
-    writes: u32,
-}
-
-impl SharedData {
-    pub fn read(&self, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
-        self.entries.get(key).cloned().ok_or(Status::NOT_FOUND)
-    }
-
-    /// A token is only looked at if the key is there: no key can be created conditionally. Token 0 means "anyhow".
-    pub fn write(&mut self, key: &[u8], value: &[u8], cas: u32) -> Answered {
-        if let Some((_, current)) = self.entries.get(key)
-            && cas != 0
-            && cas != *current
-        {
-            return Err(Status::CAS_MISMATCH);
-        }
-        self.writes += 1;
-        self.entries
-            .insert(key.to_vec(), (value.to_vec(), self.writes));
-        Ok(())
-    }
-
-    /// How many keys there are, and the bytes in keys and values.
-    pub fn size(&self) -> (usize, usize) {
-        let bytes = self
-            .entries
-            .iter()
-            .map(|(key, (value, _))| key.len() + value.len())
-            .sum();
-        (self.entries.len(), bytes)
-    }
-
-    /// Whether any key or value contains these bytes.
-    pub fn contains(&self, needle: &[u8]) -> bool {
-        let within = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-        self.entries
-            .iter()
-            .any(|(key, (value, _))| within(key) || within(value))
-    }
-}
-
-/// The same "random" bytes in every run (the splitmix64 generator).
-#[derive(Clone)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn byte(&mut self) -> u8 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)).to_le_bytes()[0]
-    }
 }
