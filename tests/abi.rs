@@ -13,26 +13,34 @@
 
 mod abi {
     pub mod attempt;
+    pub mod bodies;
     pub mod calls;
     pub mod client;
     pub mod cost;
+    pub mod deferred;
     pub mod exchange;
     pub mod faults;
     pub mod flow;
+    pub mod given;
     pub mod guest;
     pub mod head;
     pub mod header_maps;
     pub mod host;
     pub mod image;
     pub mod imports;
+    pub mod length;
     pub mod local_reply;
     pub mod module;
+    pub mod own_calls;
+    pub mod passage;
     pub mod queue_calls;
     pub mod queues;
     pub mod replay;
+    pub mod scripted;
     pub mod shared_data;
     pub mod status;
     pub mod stream;
+    pub mod tokens;
     pub mod vm;
     pub mod wasi;
     pub mod worker;

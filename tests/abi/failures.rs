@@ -1,17 +1,16 @@
 //! Every hostcall of every scenario, made to fail in every way: traffic passes, and no session is mixed up.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::attempt::attempt;
 use super::faults::{Fault, Made};
-use super::head::{Head, Headers, Reply};
-use super::replay::{CallAnswers, Manner, Seen, Stage, assert_traffic_passed};
-use super::scenarios::REPAIRABLE;
+use super::given::Given;
+use super::head::{Head, Reply};
+use super::passage::assert_traffic_passed;
+use super::replay::{CallAnswers, Manner, Seen, Sight, Stage};
+use super::scenarios::{REPAIRABLE, REWRITABLE, assert_encoding};
 use crate::scenario::{self, Exchange, Level, Scenario};
 
 /// Known ones and such as the SDK does not know.
@@ -116,7 +115,7 @@ fn with_few_slots(scenario: &Scenario) -> Scenario {
 fn calls_of(scenario: &Scenario) -> Vec<Made> {
     let mut stage = Stage::new(scenario, MANNER);
     stage.world.record_calls();
-    stage.play(scenario, |_, _, _, _| {});
+    stage.play(scenario, |_, _, _| {});
     stage.world.recorded_calls()
 }
 
@@ -151,7 +150,11 @@ fn replay(scenario: &Scenario, call: usize, fault: Fault) {
     let mut stage = Stage::new(scenario, MANNER);
     stage.world.fail_call(call, fault);
     let mut given = Given::new(scenario);
-    stage.play(scenario, |_, n, spec, seen| {
+    stage.play(scenario, |_, n, sight| {
+        let Sight::Exchange(spec, seen) = sight else {
+            return;
+        };
+        given.note_calls(spec);
         if let Err(what) = attempt(|| check(spec, seen, &given)) {
             panic!(
                 "steps[{n}] ({} {}): {what}",
@@ -190,16 +193,25 @@ fn replay(scenario: &Scenario, call: usize, fault: Fault) {
 /// The request reached the server as it was, but for a sound repair; the answer reached the client.
 fn check(spec: &Exchange, seen: &Seen, given: &Given) {
     assert_traffic_passed(spec, seen);
-    let server = seen
-        .server
-        .headers
-        .as_ref()
-        .expect("the request reached the server");
+    for call in &seen.calls {
+        let id = call.headers.first("mcp-session-id").unwrap_or_default();
+        let own = seen.sent.first("mcp-session-id") == Some(id);
+        let known = given.to_anybody(id);
+        assert!(
+            id.is_empty() || own || known,
+            "a call is in a session that nobody has"
+        );
+    }
+    let Some(server) = &seen.server.headers else {
+        return;
+    };
+    let free = [REPAIRABLE, REWRITABLE].concat();
     assert_eq!(
-        server.without(REPAIRABLE),
-        seen.sent.without(REPAIRABLE),
+        server.without(&free),
+        seen.sent.without(&free),
         "the other headers at the server"
     );
+    assert_encoding(&seen.sent, server);
     for name in REPAIRABLE {
         let (sent, arrived) = (seen.sent.all(name), server.all(name));
         // A line without a value says no more than none.
@@ -213,7 +225,10 @@ fn check(spec: &Exchange, seen: &Seen, given: &Given) {
             .collect();
         assert!(sound, "{name} at the server is {shown:?}, a third thing");
     }
-    for call in &seen.calls {
+    for (call, spec) in seen.calls.iter().zip(&spec.calls) {
+        if !spec.is_ping() {
+            continue;
+        }
         let id = call.headers.all("mcp-session-id");
         assert_eq!(
             id,
@@ -221,81 +236,4 @@ fn check(spec: &Exchange, seen: &Seen, given: &Given) {
             "a ping is about the request's session"
         );
     }
-}
-
-/// What servers have given so far, to whom.
-struct Given {
-    caller_headers: Vec<String>,
-    ids: BTreeMap<String, BTreeSet<Vec<u8>>>,
-}
-
-impl Given {
-    fn new(scenario: &Scenario) -> Self {
-        let names = scenario.config["caller"]["headers"].as_array().cloned();
-        let names = names.map(|names| {
-            names
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_ascii_lowercase)
-                .collect()
-        });
-        let caller_headers =
-            names.unwrap_or_else(|| vec!["authorization".to_owned(), "x-api-key".to_owned()]);
-        Self {
-            caller_headers,
-            ids: BTreeMap::new(),
-        }
-    }
-
-    fn note(&mut self, spec: &Exchange) {
-        let ids = spec
-            .answer
-            .headers
-            .iter()
-            .filter(|(name, _)| name == "mcp-session-id")
-            .map(|(_, id)| id.clone());
-        self.ids.entry(self.whose(spec)).or_default().extend(ids);
-    }
-
-    /// Whether a repair may have put this value there.
-    fn may_set(&self, spec: &Exchange, name: &str, value: &[u8]) -> bool {
-        match name {
-            "mcp-session-id" => {
-                let own = self
-                    .ids
-                    .get(&self.whose(spec))
-                    .is_some_and(|ids| ids.contains(value));
-                own && !is_initialize(spec)
-            }
-            "mcp-protocol-version" => value.starts_with(b"20"),
-            _ => value == b"application/json, text/event-stream",
-        }
-    }
-
-    /// The caller and the endpoint of a request, as words.
-    fn whose(&self, spec: &Exchange) -> String {
-        let request = &spec.request;
-        let headers = Headers(request.headers.clone());
-        let known = self.caller_headers.iter().map(|name| headers.all(name));
-        let known: Vec<_> = known
-            .map(|lines| {
-                lines
-                    .iter()
-                    .map(|line| line.escape_ascii().to_string())
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        let anonymous = known.iter().all(Vec::is_empty);
-        let address = anonymous.then_some(request.from);
-        let path = request.path.split('?').next();
-        format!(
-            "{known:?} {address:?} {path:?} {}",
-            request.authority.to_ascii_lowercase()
-        )
-    }
-}
-
-fn is_initialize(spec: &Exchange) -> bool {
-    let body = spec.request.body.as_deref().unwrap_or_default();
-    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["method"] == "initialize")
 }

@@ -12,6 +12,7 @@
 //!   on routes with retries) or lose them (1.36): no filter should.
 
 use super::head::Headers;
+use super::length::Length;
 use super::status::{Answered, Status};
 
 /// The limit of what Envoy collects before it answers 413 (its default).
@@ -75,10 +76,7 @@ pub struct Flow {
     collecting: bool,
     held_end: Option<End>,
     backlog: Backlog,
-    /// The `content-length` that came.
-    given_length: Option<Vec<u8>>,
-    resized: bool,
-    judged: bool,
+    length: Length,
 }
 
 impl Flow {
@@ -119,7 +117,7 @@ impl Flow {
 
     pub fn begin(&mut self, headers: Headers) {
         assert_eq!(self.state, State::Before, "headers come once");
-        self.given_length = headers.first("content-length").map(<[u8]>::to_vec);
+        self.length = Length::of(&headers);
         self.headers = headers;
         self.readable = true;
     }
@@ -168,7 +166,9 @@ impl Flow {
         } else {
             return Err(Status::BAD_ARGUMENT);
         }
-        self.resized |= self.window.len() != length;
+        if self.window.len() != length {
+            self.length.changes();
+        }
         Ok(())
     }
 
@@ -231,17 +231,9 @@ impl Flow {
         };
     }
 
-    /// Once all has gone on: a `content-length` that the module made wrong, and the length that the body has. An
-    /// answer without a body may have any, as long as nobody touches it.
+    /// Once all has gone on: a `content-length` that the module made wrong, and the length that the body has.
     pub fn false_length(&mut self) -> Option<(String, usize)> {
-        if self.passed.end.is_none() || std::mem::replace(&mut self.judged, true) {
-            return None;
-        }
-        let line = self.passed.headers.as_ref()?.first("content-length")?;
-        let length = self.passed.body.len();
-        let touched = self.resized || self.given_length.as_deref() != Some(line);
-        let right = line == length.to_string().as_bytes();
-        (touched && !right).then(|| (line.escape_ascii().to_string(), length))
+        self.length.judge(&self.passed)
     }
 
     fn release_headers(&mut self) {
@@ -310,39 +302,6 @@ mod tests {
         flow.set_bytes(5, 0, b"!").unwrap();
         flow.after_body(Action::Continue, true);
         assert_eq!(flow.passed.body, b"abc34!");
-    }
-
-    #[test]
-    fn a_length_that_the_module_made_wrong_is_told_once() {
-        let mut flow = collected("1234");
-        flow.set_bytes(0, 4, b"12345").unwrap();
-        flow.after_body(Action::Continue, true);
-        assert_eq!(flow.false_length(), Some(("4".to_owned(), 5)));
-        assert_eq!(flow.false_length(), None);
-
-        let mut flow = collected("1234");
-        flow.headers.set("content-length", b"3");
-        flow.after_body(Action::Continue, true);
-        assert_eq!(flow.false_length(), Some(("3".to_owned(), 4)));
-    }
-
-    #[test]
-    fn a_length_that_is_right_gone_or_nobody_s_fault_is_fine() {
-        let set = |line: Option<&[u8]>| {
-            let mut flow = collected("1234");
-            flow.set_bytes(0, 4, b"12345").unwrap();
-            match line {
-                Some(line) => flow.headers.set("content-length", line),
-                None => flow.headers.remove("content-length"),
-            }
-            flow.after_body(Action::Continue, true);
-            flow.false_length()
-        };
-        assert_eq!(set(Some(b"5")), None);
-        assert_eq!(set(None), None);
-        let mut head = begun("70");
-        head.after_headers(Action::Continue, true, true);
-        assert_eq!(head.false_length(), None, "an answer to HEAD");
     }
 
     #[test]

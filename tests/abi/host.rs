@@ -6,6 +6,7 @@ use std::time::Duration;
 use wasmtime::{Memory, TypedFunc};
 
 use super::calls::HttpCall;
+use super::deferred::Deferred;
 use super::faults::{Fault, Made};
 use super::head::{Headers, Reply};
 use super::local_reply::LocalReply;
@@ -16,13 +17,6 @@ use super::world::{World, nanoseconds};
 
 /// The root context's id. Stream contexts count on from there.
 pub const ROOT: u32 = 1;
-
-/// What a callback asked for and the host does after it.
-#[derive(Debug)]
-pub enum Deferred {
-    Resume(u32, Direction),
-    Reply(u32, LocalReply),
-}
 
 /// The state behind the imports of one instance.
 pub struct Host {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::client::{LIST, client_head, lives, stream_head, with_a_session};
+use super::deferred::Deferred;
 use super::exchange::Exchange;
 use super::head::{Headers, Reply};
-use super::host::Deferred;
 use super::local_reply::LocalReply;
 use super::vm::Vm;
 use super::worker::Worker;

@@ -7,11 +7,10 @@ use wasmtime::{Instance, Store, Val};
 use super::cost::Cost;
 use super::flow::{Action, End};
 use super::head::{Head, Headers, Reply};
-use super::host::{Deferred, Host, ROOT};
-use super::local_reply::LocalReply;
+use super::host::{Host, ROOT};
 use super::module;
 use super::queues::VmNumber;
-use super::stream::{Direction, Stream, Way};
+use super::stream::{Direction, Stream};
 use super::world::{World, nanoseconds};
 
 /// Instructions that one callback may take: a module that never ends fails the test.
@@ -227,12 +226,7 @@ impl Vm {
         } else {
             Action::Pause
         };
-        for deferred in std::mem::take(&mut self.host().deferred) {
-            match deferred {
-                Deferred::Resume(context, direction) => self.resume(context, direction),
-                Deferred::Reply(context, reply) => self.reply(context, reply),
-            }
-        }
+        self.catch_up();
         action
     }
 
@@ -246,52 +240,6 @@ impl Vm {
         let before = self.stream(context).is_cut_off();
         let action = self.callback(name, context, args);
         (before || !self.stream(context).is_cut_off()).then_some(action)
-    }
-
-    fn reply(&mut self, context: u32, mut reply: LocalReply) {
-        match self.stream(context).cut_off(&mut reply) {
-            Way::ThroughFilters => {
-                let (body, direction) = (reply.body, Direction::Response);
-                self.headers(context, direction, reply.headers, body.is_empty());
-                if !body.is_empty() {
-                    self.body(context, direction, &body, true);
-                }
-            }
-            Way::Directly => {}
-            Way::TooLate => self.host().offend(format!(
-                "context {context} was answered by the filter when its client had another answer's headers"
-            )),
-        }
-    }
-
-    /// Nothing in Envoy stops a wrong `content-length`.
-    fn judge(&mut self, context: u32, direction: Direction) {
-        if let Some((line, length)) = self.stream(context).flow(direction).false_length() {
-            self.host().offend(format!(
-                "the {direction:?} of context {context} went on with content-length {line} and {length} bytes: \
-                 this is how requests are smuggled"
-            ));
-        }
-    }
-
-    fn resume(&mut self, context: u32, direction: Direction) {
-        let stream = self.stream(context);
-        if stream.reset || direction == Direction::Request && stream.is_cut_off() {
-            return;
-        }
-        let backlog = stream.flow(direction).resume();
-        match backlog.end {
-            Some(End::Trailers(trailers)) => {
-                if !backlog.body.is_empty() {
-                    self.body(context, direction, &backlog.body, false);
-                }
-                self.trailers(context, direction, trailers);
-            }
-            Some(End::Body) => self.body(context, direction, &backlog.body, true),
-            None if !backlog.body.is_empty() => self.body(context, direction, &backlog.body, false),
-            None => {}
-        }
-        self.judge(context, direction);
     }
 
     /// Calls an export; nothing if the module has none of that name or it answers nothing.

@@ -34,7 +34,8 @@ impl Worker {
         self.vm().host().world.clone()
     }
 
-    /// The VM dies with all its streams and calls: neither ticks nor notices of queues reach it any more.
+    /// The VM dies with all its streams and calls: neither ticks nor notices of queues reach it any more. Its
+    /// exchanges can still be looked at, and nothing else should be done with them.
     pub fn die(self) {
         self.world().dismiss(&self.0);
     }

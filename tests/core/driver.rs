@@ -106,9 +106,10 @@ impl Envoy {
     }
 
     fn answer(&mut self, mut state: Exchange, exchange: &scenario::Exchange, seen: &mut Seen) {
-        let mut pings = exchange.pings.iter().map(|ping| ping.status);
-        let status = exchange.answer.status.to_string();
-        let headers = Headers::new(lines(&[(":status", &status)], &exchange.answer.headers));
+        let mut pings = exchange.calls.iter().map(|call| call.answer.status);
+        let answer = exchange.answer.as_ref().expect("the server answers");
+        let status = answer.status.to_string();
+        let headers = Headers::new(lines(&[(":status", &status)], &answer.headers));
         let (next, mut step) = state.answer_headers(&self.plugin, &self.platform, &headers);
         state = next;
         while let AnswerAction::Ask(_) = &step.action {
@@ -117,7 +118,7 @@ impl Envoy {
             (state, step) = state.ping_answered(&self.plugin, &self.platform, pings.next());
         }
         seen.note(&step.signals);
-        let body = exchange.answer.body.as_deref().unwrap_or_default();
+        let body = answer.body.as_deref().unwrap_or_default();
         let (state, step) = state.answer_body(&self.plugin, &self.platform, body, body.len());
         seen.note(&step.signals);
         seen.note(&state.over(&self.plugin, &self.platform));

@@ -8,7 +8,7 @@ pub fn run(scenario: &Scenario) {
     for (number, step) in scenario.steps.iter().enumerate() {
         let at = format!("{}.json '{}' step {number}", scenario.file, scenario.name);
         match step {
-            Step::Advance(by) => envoy
+            Step::Advance(by, _) => envoy
                 .platform
                 .advance(u64::try_from(by.as_millis()).unwrap()),
             Step::Exchange(exchange) => check(&at, &envoy.exchange(exchange), exchange),
@@ -26,5 +26,5 @@ fn check(at: &str, seen: &Seen, exchange: &Exchange) {
         assert_eq!(lines, expected, "{at}: {name} at the server");
     }
     assert_eq!(seen.outcome, exchange.outcome, "{at}: outcome");
-    assert_eq!(seen.pings, exchange.pings.len(), "{at}: pings");
+    assert_eq!(seen.pings, exchange.calls.len(), "{at}: pings");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::driver::Envoy;
-use crate::scenario::{Answer, Exchange, Request};
+use crate::scenario::{Answer, Call, Exchange, Request};
 
 const LENGTH: u32 = 5;
 const CALLERS: usize = 2;
@@ -140,6 +140,12 @@ fn exchange(
         headers,
         body: None,
     };
+    let ping = Call {
+        method: "POST".to_owned(),
+        rpc: Some(Call::PING.to_owned()),
+        headers: Vec::new(),
+        answer: answer(404, Vec::new()),
+    };
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method})
         .to_string()
         .into_bytes();
@@ -154,11 +160,13 @@ fn exchange(
             cut: None,
         },
         upstream: Vec::new(),
-        answer: answer(
+        answer: Some(answer(
             status,
             opened.iter().map(|id| line("mcp-session-id", id)).collect(),
-        ),
-        pings: vec![answer(404, Vec::new()); pings],
+        )),
+        client: None,
+        calls: vec![ping; pings],
+        ids: None,
         outcome: None,
     }
 }

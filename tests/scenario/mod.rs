@@ -3,6 +3,22 @@
 //! Every level of the tests reads the same files. A header value is text whose characters are bytes (U+0000 to U+00FF,
 //! so that `"\u00ff"` is the byte 0xFF); a body is UTF-8. Whatever the reader does not know is a mistake in the file,
 //! and the panic names the file and the scenario.
+//!
+//! A step is `{"advance": "31m"}`, with the `calls` that this leads to if there are any, or an exchange:
+//!
+//! ```text
+//! request   what the client sends: method, path, headers [[name, value]..], body or json, cut, authority, from
+//! answer    what the server answers: status, headers, body or json; null: it never sees the request whole
+//! client    what the client gets if that is not the answer as it is: status, headers, body or json
+//! upstream  what the server sees of some headers: {name: value, [values] or null for none}
+//! calls     the filter's own requests in order, and their answers: rpc, method, headers, answer
+//! pings     short for calls whose rpc is "ping": their answers
+//! ids       "translated" or "kept": whether the ids of the requests in the body are the filter's at the server
+//! outcome   the outcome property; null if the filter leaves the request alone
+//! ```
+//!
+//! Whether ids are translated or not, in every exchange the server gets the body with nothing else changed. It answers
+//! with the ids that it saw where the file has the client's, and the client gets what the file has.
 
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
@@ -10,6 +26,7 @@
 mod parse;
 mod parts;
 mod reader;
+mod verdict;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,6 +55,10 @@ pub const OUTCOMES: &[&str] = &[
     "would_repair",
     "ended",
     "lost",
+    "reused",
+    "queue_refused",
+    "answered_locally",
+    "cancel_dropped",
 ];
 
 /// How much of the real thing a scenario runs in.
@@ -71,8 +92,8 @@ pub struct Scenario {
 pub enum Step {
     /// A request, its answer, and what must be seen of both.
     Exchange(Box<Exchange>),
-    /// The clock moves.
-    Advance(Duration),
+    /// The clock moves, and leads to these requests of the filter's own.
+    Advance(Duration, Vec<Call>),
 }
 
 /// A request and what must become of it.
@@ -82,10 +103,14 @@ pub struct Exchange {
     pub request: Request,
     /// What the server must see of some headers of the request.
     pub upstream: Vec<(String, Expected)>,
-    /// What the server answers.
-    pub answer: Answer,
-    /// What the server answers to the filter's own pings: exactly so many must come.
-    pub pings: Vec<Answer>,
+    /// What the server answers; `None` if the request must not reach it whole, and not at all if headers are held.
+    pub answer: Option<Answer>,
+    /// What the client gets; the answer as it is if absent.
+    pub client: Option<Client>,
+    /// The filter's own requests: exactly these must come, in this order, before, during or after the client's.
+    pub calls: Vec<Call>,
+    /// What must become of the body's JSON-RPC ids; whatever the filter likes if absent.
+    pub ids: Option<Ids>,
     /// The outcome property of the request; `None` if the filter leaves it alone.
     pub outcome: Option<String>,
 }
@@ -120,7 +145,60 @@ pub struct Answer {
     pub body: Option<Vec<u8>>,
 }
 
-/// What the server must see of one header.
+/// A request of the filter's own.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `:method`
+    pub method: String,
+    /// The method of its JSON-RPC message; without one it has no body.
+    pub rpc: Option<String>,
+    /// What the server must see of some of its headers.
+    pub headers: Vec<(String, Expected)>,
+    /// What the server answers.
+    pub answer: Answer,
+}
+
+impl Call {
+    /// The question whether a session still lives.
+    pub const PING: &str = "ping";
+
+    pub fn is_ping(&self) -> bool {
+        self.rpc.as_deref() == Some(Self::PING)
+    }
+}
+
+/// What a client gets.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// `:status`
+    pub status: u16,
+    /// All lines of these names; others are free.
+    pub headers: Vec<(String, Expected)>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A body to be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// No byte.
+    Empty,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// This value, however it is written.
+    Json(Value),
+}
+
+/// What becomes of the ids of the requests in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Each is replaced by one of the filter's own.
+    Translated,
+    /// They reach the server as they are.
+    Kept,
+}
+
+/// What must be seen of one header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// No such line.

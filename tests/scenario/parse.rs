@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::parts::Parts;
 use super::reader::Node;
-use super::{Answer, Exchange, Expected, HeaderLines, Level, OUTCOMES, Request, Scenario, Step};
+use super::verdict::{calls, client, expectations, ids, outcome};
+use super::{Answer, Exchange, HeaderLines, Level, Request, Scenario, Step};
 
 /// The scenarios of one file's text.
 pub fn scenarios(file: &str, json: &[u8], parts: &Parts) -> Vec<Scenario> {
@@ -50,7 +51,7 @@ fn scenario(file: &str, node: Node) -> Scenario {
         .collect();
     let at = fields.finish();
     assert!(!steps.is_empty(), "{at}: no steps");
-    let moves = steps.iter().any(|step| matches!(step, Step::Advance(_)));
+    let moves = steps.iter().any(|step| matches!(step, Step::Advance(..)));
     assert!(
         !(moves && levels.contains(&Level::Envoy)),
         "{at}: Envoy's clock can't be moved: say \"levels\": [\"core\", \"abi\"]"
@@ -77,37 +78,34 @@ fn level(node: Node) -> Level {
 fn step(node: Node) -> Step {
     let mut fields = node.fields();
     if let Some(by) = fields.optional("advance") {
+        let calls = calls(&mut fields);
         fields.finish();
-        return Step::Advance(by.duration());
+        return Step::Advance(by.duration(), calls);
     }
     let request = request(fields.required("request"));
     let upstream = fields
         .optional("upstream")
         .map(expectations)
         .unwrap_or_default();
-    let answer = answer(fields.required("answer"));
-    let pings = fields
-        .optional("pings")
-        .map(|node| node.list().into_iter().map(self::answer).collect());
+    let answer = fields.required("answer").nullable().map(answer);
+    let client = fields.optional("client").map(client);
+    let calls = calls(&mut fields);
+    let ids = fields.optional("ids").map(ids);
     let outcome = fields.required("outcome").nullable().map(outcome);
-    fields.finish();
+    let at = fields.finish();
+    assert!(
+        answer.is_some() || client.is_some(),
+        "{at}: without an answer, what does the client get?"
+    );
     Step::Exchange(Box::new(Exchange {
         request,
         upstream,
         answer,
-        pings: pings.unwrap_or_default(),
+        client,
+        calls,
+        ids,
         outcome,
     }))
-}
-
-fn outcome(node: Node) -> String {
-    let at = node.at().to_owned();
-    let outcome = node.text();
-    assert!(
-        OUTCOMES.contains(&outcome.as_str()),
-        "{at}: no outcome is named '{outcome}'"
-    );
-    outcome
 }
 
 fn request(node: Node) -> Request {
@@ -146,7 +144,7 @@ fn request(node: Node) -> Request {
     }
 }
 
-fn answer(node: Node) -> Answer {
+pub(super) fn answer(node: Node) -> Answer {
     let mut fields = node.fields();
     let status = fields.required("status").status();
     let headers = fields
@@ -166,28 +164,85 @@ fn header_lines(node: Node) -> HeaderLines {
     node.list()
         .into_iter()
         .map(|line| {
-            let at = line.at().to_owned();
-            let [name, value]: [Node; 2] = line
-                .list()
-                .try_into()
-                .unwrap_or_else(|_| panic!("{at}: a header is [name, value]"));
+            let (name, value) = line.pair();
             (name.header_name(), value.header_value())
         })
         .collect()
 }
 
-fn expectations(node: Node) -> Vec<(String, Expected)> {
-    node.entries()
-        .into_iter()
-        .map(|(name, node)| {
-            let expected = match node.nullable() {
-                None => Expected::Absent,
-                Some(node) if node.is_list() => {
-                    Expected::Lines(node.list().into_iter().map(Node::header_value).collect())
-                }
-                Some(node) => Expected::Lines(vec![node.header_value()]),
-            };
-            (name, expected)
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Body, Call, Expected, Ids};
+
+    const EXAMPLE: &str = include_str!("example.json");
+
+    fn example() -> Vec<Step> {
+        let parts = Parts::parse(include_bytes!("../scenarios/parts.json"));
+        let mut scenarios = scenarios("example", EXAMPLE.as_bytes(), &parts);
+        scenarios.remove(0).steps
+    }
+
+    fn exchange(step: &Step) -> &Exchange {
+        match step {
+            Step::Exchange(exchange) => exchange,
+            Step::Advance(..) => panic!("an exchange, please"),
+        }
+    }
+
+    #[test]
+    fn the_example_is_read_as_it_says() {
+        let steps = example();
+        let reused = exchange(&steps[0]);
+        assert!(reused.answer.is_none());
+        assert_eq!(reused.calls[0].rpc.as_deref(), Some("initialize"));
+        assert_eq!(reused.calls[0].headers.len(), 2);
+        let client = reused.client.as_ref().unwrap();
+        assert!(matches!(client.body, Body::Json(_)));
+        assert_eq!(
+            client.headers[1],
+            ("retry-after".to_owned(), Expected::Absent)
+        );
+        let translated = exchange(&steps[1]);
+        assert_eq!(translated.ids, Some(Ids::Translated));
+        assert!(translated.answer.is_some() && translated.client.is_none());
+        assert!(exchange(&steps[2]).calls.iter().all(Call::is_ping));
+        assert_eq!(
+            exchange(&steps[3]).client.as_ref().unwrap().body,
+            Body::Empty
+        );
+        let Step::Advance(_, calls) = &steps[4] else {
+            panic!("the clock moves last")
+        };
+        assert_eq!((calls[0].method.as_str(), &calls[0].rpc), ("DELETE", &None));
+    }
+
+    #[test]
+    fn what_the_example_does_not_say_is_a_mistake() {
+        let parts = Parts::parse(b"{}");
+        for (wrong, says) in [
+            (
+                r#""answer": null, "outcome": null"#,
+                "what does the client get",
+            ),
+            (
+                r#""answer": {"status": 200}, "outcome": null, "pings": [], "calls": []"#,
+                "either 'calls' or 'pings'",
+            ),
+            (
+                r#""answer": {"status": 200}, "outcome": null, "ids": "lost""#,
+                "translated or kept",
+            ),
+            (
+                r#""answer": {"status": 200}, "outcome": null, "calls": [{"answer": {"status": 200}}]"#,
+                "'rpc' is missing",
+            ),
+        ] {
+            let request = r#""request": {"method": "GET", "path": "/mcp"}"#;
+            let text = format!(r#"[{{"name": "n", "steps": [{{{request}, {wrong}}}]}}]"#);
+            let read = std::panic::catch_unwind(|| scenarios("f", text.as_bytes(), &parts));
+            let what = read.expect_err(wrong).downcast::<String>().unwrap();
+            assert!(what.contains(says), "{what}");
+        }
+    }
 }

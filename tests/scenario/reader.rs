@@ -40,6 +40,21 @@ impl Node {
             .collect()
     }
 
+    /// A header as `[name, value]`.
+    pub fn pair(self) -> (Self, Self) {
+        let at = self.at.clone();
+        let [name, value]: [Self; 2] = self
+            .list()
+            .try_into()
+            .unwrap_or_else(|_| panic!("{at}: a header is [name, value]"));
+        (name, value)
+    }
+
+    /// As it is.
+    pub fn value(self) -> Value {
+        self.value
+    }
+
     pub fn fields(self) -> Fields {
         let Value::Object(values) = self.value else {
             panic!("{}: an object, please", self.at)
