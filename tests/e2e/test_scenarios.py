@@ -9,6 +9,7 @@ from processes import ROOT
 from real_envoy import EnvoyConfig, RealEnvoy
 from scripted_server import Answer, ScriptedServer
 from silent_client import SilentClient
+from tokens import TOKEN, answered, is_token, original_of, request_ids, tokens_in, translated
 
 
 FOLDER = ROOT / "tests/scenarios"
@@ -95,43 +96,126 @@ def test_scenario(envoys, server, settings, steps):
 
 
 def run_step(envoy, server, prefix, step):
-    request, expected_pings = step["request"], step.get("pings", [])
-    script = iter([step["answer"], *expected_pings])
-    before = len(server.requests)
-
-    def scripted(message):
-        spec = next(script, None)
-        # Too many pings: they get an answer all the same, and are counted below.
-        return encode_answer(spec) if spec else Answer(500)
-
-    server.answer = scripted
+    request = step["request"]
+    script = Script(step)
+    server.answer = script
     authority = prefix + request.get("authority", "mcp.test")
     client = SilentClient(envoy.port, source=request.get("from", "127.0.0.1"), authority=authority)
     reply = send(envoy, client, request)
-
-    given = step["answer"]
-    assert reply.status == given["status"]
-    ids = [value for name, value in reply.headers if name.lower() == "mcp-session-id"]
-    assert ids == [value for name, value in given.get("headers", []) if name == "mcp-session-id"]
-    if request["method"] != "HEAD":
-        assert reply.body == (body_of(given) or b"")
+    check_client(step, reply)
     assert envoy.outcome(reply) == step["outcome"]
+    # What the filter does after its answer has no other end to wait for.
+    server.wait_until(lambda: len(script.calls) >= len(script.expected_calls))
+    with server.changed:
+        own, calls = script.own, list(script.calls)
+    check_own(step, own, script.seen)
+    check_calls(script.expected_calls, calls, own, request["path"], authority)
 
-    arrived, *pings = server.requests[before:]
-    assert arrived.method == request["method"]
-    assert arrived.path == request["path"]
-    assert arrived.body == (body_of(request) or b"")
+
+def check_client(step, reply):
+    """What the client got: the answer as it is, or what the step says."""
+    given = step.get("client", step["answer"])
+    assert reply.status == given["status"]
+    if "client" not in step:
+        names = ["mcp-session-id"]
+    else:
+        names = {name for name, _ in given.get("headers", [])}
+    for name in names:
+        lines = [value for key, value in reply.headers if key.lower() == name]
+        expected = [value for key, value in given.get("headers", []) if key == name and value is not None]
+        assert lines == expected, f"{name}: the client got {lines}"
+    if step["request"]["method"] == "HEAD":
+        return
+    if "client" in step and "json" in given:
+        assert json.loads(reply.body) == given["json"]
+    else:
+        assert reply.body == (body_of(given) or b"")
+
+
+def check_own(step, own, seen):
+    """What the server got of the client's own request, and the ids that were translated on the way."""
+    request, answer = step["request"], step["answer"]
+    if answer is None:
+        assert own is None, f"the request reached the server: {own}"
+        return
+    assert own, "the request did not reach the server"
+    assert own.method == request["method"]
+    assert own.path == request["path"]
+    sent = body_of(request) or b""
+    assert translated(sent, own.body) is not None, f"the body at the server is {own.body}, not {sent}"
+    assert own.all("content-length") in ([], [str(len(own.body))])
     for name, expected in step.get("upstream", {}).items():
-        lines = expected if isinstance(expected, list) else [] if expected is None else [expected]
-        assert arrived.all(name) == lines, f"{name}: the server saw {arrived.all(name)}"
+        check_lines(own, name, expected)
+    match step.get("ids"):
+        case "kept":
+            assert not seen, f"ids were translated: {own.body}"
+        case "translated":
+            assert seen or not request_ids(sent), "no id was translated"
+            assert all(is_token(number) for number in request_ids(own.body)), own.body
 
-    assert len(pings) == len(expected_pings)
-    for ping in pings:
-        assert (ping.method, ping.path) == ("POST", request["path"])
-        assert json.loads(ping.body)["method"] == "ping"
-        assert ping.header("host") == authority
-        for name in ("authorization", "x-api-key"):
-            assert ping.all(name) == arrived.all(name)
+
+def check_calls(expected_calls, calls, own, path, authority):
+    assert [kind_of(call) for call in calls] == [(spec["method"], spec["rpc"]) for spec in expected_calls]
+    for spec, call in zip(expected_calls, calls, strict=True):
+        headers = spec.get("headers", {})
+        for name, expected in headers.items():
+            check_lines(call, name, expected)
+        assert call.path == headers.get(":path", path)
+        assert call.header("host") == headers.get(":authority", authority)
+        if spec["rpc"] == "ping" and own:
+            for name in ("authorization", "x-api-key"):
+                assert call.all(name) == own.all(name)
+
+
+def check_lines(message, name, expected):
+    if name.startswith(":"):
+        return
+    lines = expected if isinstance(expected, list) else [] if expected is None else [expected]
+    assert message.all(name) == lines, f"{name}: the server saw {message.all(name)}"
+
+
+class Script:
+    """Tells the client's own request from the filter's as they come, and answers both as the step says."""
+
+    def __init__(self, step):
+        self._request, self._answer = step["request"], step["answer"]
+        pings = [{"rpc": "ping", "answer": answer} for answer in step.get("pings", [])]
+        self.expected_calls = [{"method": "POST", **call} for call in step.get("calls", pings)]
+        self.own = None
+        # The ids that the server saw in the place of the client's.
+        self.seen = []
+        self.calls = []
+
+    def __call__(self, message):
+        if self._is_own(message):
+            self.own = message
+            self.seen = translated(body_of(self._request) or b"", message.body) or []
+            return encode_answer(self._answer, self.seen)
+        self.calls.append(message)
+        if len(self.calls) > len(self.expected_calls):
+            # It gets an answer all the same, and is counted afterwards.
+            return Answer(500)
+        return encode_answer(self.expected_calls[len(self.calls) - 1]["answer"], tokens_in(message.body))
+
+    def _is_own(self, message):
+        """A request that the filter repeats looks like the client's own, which comes first."""
+        if self.own or self._answer is None:
+            return False
+        body = body_of(self._request)
+        expected = (self._request["method"], rpc_of(body) if body else None)
+        return kind_of(message) == expected
+
+
+def kind_of(message):
+    return message.method, rpc_of(message.body) if message.body else None
+
+
+def rpc_of(body):
+    """The method of a JSON-RPC message; a body that is none stands for itself."""
+    try:
+        return json.loads(body)["method"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return TOKEN.sub(lambda token: original_of(token[0]), body)
 
 
 def body_of(spec):
@@ -158,6 +242,6 @@ def send(envoy, client, request):
     return client.receive(head)
 
 
-def encode_answer(spec):
+def encode_answer(spec, seen):
     headers = [(name, value) for name, value in spec.get("headers", [])]
-    return Answer(spec["status"], headers, body_of(spec) or b"")
+    return Answer(spec["status"], headers, answered(body_of(spec) or b"", seen))
