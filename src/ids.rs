@@ -36,6 +36,8 @@ struct Up {
 pub struct Rewritten {
     /// What goes on in its place.
     pub body: Vec<u8>,
+    /// The piece as it came.
+    pub original: Vec<u8>,
     /// What of the body had waited for it.
     pub waited: Vec<u8>,
     /// It is a lone `notifications/cancelled`, and not clear which request that means: it must not go on.
@@ -103,14 +105,14 @@ impl Ids {
         &mut self,
         plugin: &Plugin,
         platform: &impl Platform,
-        bytes: &[u8],
+        original: Vec<u8>,
         ended: bool,
     ) -> Rewritten {
-        let mut body = Vec::with_capacity(bytes.len() + 64);
+        let mut body = Vec::with_capacity(original.len() + 64);
         let Some(up) = &mut self.up else {
-            body.extend_from_slice(bytes);
             return Rewritten {
-                body,
+                body: original.clone(),
+                original,
                 waited: Vec::new(),
                 is_lost_cancel: false,
                 signals: Vec::new(),
@@ -126,14 +128,15 @@ impl Ids {
             signals: Vec::new(),
         };
         let waited = up.outgoing.waiting().to_vec();
-        up.received = up.received.saturating_add(bytes.len());
-        up.outgoing.push(bytes, &mut registry, &mut body);
+        up.received = up.received.saturating_add(original.len());
+        up.outgoing.push(&original, &mut registry, &mut body);
         if ended || Some(up.received) == up.declared {
             up.outgoing.finish(&mut body);
         }
         let is_unclear = registry.is_unclear || up.outgoing.has_unknown_cancel();
         Rewritten {
             body,
+            original,
             waited,
             is_lost_cancel: is_unclear && !up.outgoing.is_batch(),
             signals: registry.signals,

@@ -329,30 +329,49 @@ impl Stream {
     }
 
     /// The request's headers go on, and what has come of its body.
-    fn forward(&mut self, mut edits: Vec<Edit>, piece: Option<Piece>) -> Flow {
-        let rewritten = match piece.map(|piece| self.translate_ids(piece)) {
-            Some(Err(error)) => return self.failed(error),
-            Some(Ok(rewritten)) => rewritten,
-            None => None,
-        };
-        if let (Some(piece), true) = (piece, is_lost_cancel(rewritten.as_ref())) {
-            return self.drop_cancel(piece);
-        }
-        if let Some(ids) = &self.ids {
-            let bytes = rewritten
-                .as_ref()
-                .map_or(0, |rewritten| rewritten.body.len());
-            edits.extend(ids.length(bytes));
-        }
+    fn forward(&mut self, edits: Vec<Edit>, piece: Option<Piece>) -> Flow {
         for edit in edits {
             if let Err(error) = apply(Map::Request, edit) {
                 return self.failed(error);
             }
         }
-        if let (Some(piece), Some(rewritten)) = (piece, rewritten) {
-            self.replace_request(piece, &rewritten);
+        let rewritten = match piece.map(|piece| self.translate_ids(piece)) {
+            Some(Err(error)) => return self.failed(error),
+            Some(Ok(rewritten)) => rewritten,
+            None => None,
+        };
+        match (piece, rewritten) {
+            (Some(piece), Some(rewritten)) if rewritten.is_lost_cancel => self.drop_cancel(piece),
+            (Some(piece), Some(rewritten)) => self.forward_whole(piece, &rewritten),
+            _ => match self.set_length(0) {
+                Ok(()) => Flow::Go,
+                Err(error) => self.failed(error),
+            },
         }
-        Flow::Go
+    }
+
+    /// Headers and body go on together: no body may go with the length of another.
+    fn forward_whole(&mut self, piece: Piece, rewritten: &Rewritten) -> Flow {
+        let body = &rewritten.body;
+        if let Err(error) = host::set_buffer(Buffer::RequestBody, piece.size, body) {
+            return self.failed(error);
+        }
+        let Err(error) = self.set_length(body.len()) else {
+            return Flow::Go;
+        };
+        let restored = host::set_buffer(Buffer::RequestBody, body.len(), &rewritten.original);
+        if restored.is_ok() {
+            return self.failed(error);
+        }
+        let words = "the filter could neither rewrite this request nor leave it as it was";
+        self.note(&[Signal::Failed(error)]);
+        self.exchange = Exchange::Passing;
+        self.reply(&Reply::error(500, b"null", words))
+    }
+
+    fn set_length(&self, bytes: usize) -> Result<(), PlatformError> {
+        let edit = self.ids.as_ref().and_then(|ids| ids.length(bytes));
+        edit.map_or(Ok(()), |edit| apply(Map::Request, edit))
     }
 
     /// The next piece of a body goes on whose headers have gone.
@@ -378,7 +397,7 @@ impl Stream {
             return Ok(None);
         }
         let bytes = host::buffer(Buffer::RequestBody, 0, piece.size)?;
-        let rewritten = ids.request_body(plugin, &Host::default(), &bytes, piece.ended);
+        let rewritten = ids.request_body(plugin, &Host::default(), bytes, piece.ended);
         self.note(&rewritten.signals);
         Ok(Some(rewritten))
     }
@@ -485,10 +504,6 @@ pub(crate) enum Happened {
     Tick,
     /// An errand at its seat is over.
     Errand(Over),
-}
-
-fn is_lost_cancel(rewritten: Option<&Rewritten>) -> bool {
-    rewritten.is_some_and(|rewritten| rewritten.is_lost_cancel)
 }
 
 fn apply(map: Map, edit: Edit) -> Result<(), PlatformError> {

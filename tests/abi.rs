@@ -40,7 +40,6 @@ mod abi {
     pub mod shared_data;
     pub mod status;
     pub mod stream;
-    pub mod tokens;
     pub mod vm;
     pub mod wasi;
     pub mod worker;

@@ -5,8 +5,7 @@ use serde_json::Value;
 use super::flow::{End, Passed};
 use super::head::{Headers, Reply};
 use super::replay::Seen;
-use super::tokens;
-use crate::scenario::{self, Body, Exchange, Expected, Ids};
+use crate::scenario::{self, Body, Exchange, Expected, Ids, tokens};
 
 /// Panics unless the server got the whole request, and nothing but ids was changed in its body.
 pub fn assert_arrived(spec: &Exchange, seen: &Seen) {
@@ -97,9 +96,11 @@ fn assert_client_got(reply: &Reply, seen: &Seen, free: &[&str]) {
     );
 }
 
-/// Whether lengths may go and the encoding may be another: ids were translated, or it says that they would have been.
+/// Whether lengths may go and the encoding may be another: ids were translated, or would have been if there were any.
 pub fn may_be_rewritten(spec: &Exchange, seen: &Seen) -> bool {
-    !seen.translated.is_empty() || spec.ids == Some(Ids::Translated)
+    let headers = seen.server.headers.as_ref();
+    let is_in_session = headers.is_some_and(|headers| headers.first("mcp-session-id").is_some());
+    is_in_session && spec.ids != Some(Ids::Kept)
 }
 
 /// Panics unless the ids of the body's requests were translated, or kept, as expected.

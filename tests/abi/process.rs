@@ -47,8 +47,8 @@ fn each_entry_of_a_queue_tells_the_worker_that_registered_last_and_no_dead_one()
     let lengths = world.state().queues.lengths();
     assert_eq!(
         lengths,
-        [("q".to_owned(), 6)],
-        "and finds all that is in it"
+        [("q".to_owned(), 0)],
+        "and reads all that is in it"
     );
 }
 

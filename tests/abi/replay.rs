@@ -11,10 +11,10 @@ use super::flow::Passed;
 use super::head::{Head, Headers, Reply};
 use super::image::Image;
 use super::scripted::{Server, reply};
-use super::tokens::{self, Translated};
 use super::vm::Vm;
 use super::worker::Worker;
 use super::world::{State, World};
+use crate::scenario::tokens::{self, Translated};
 use crate::scenario::{self, Scenario, Step};
 
 /// When servers answer the filter's own calls.

@@ -2,8 +2,8 @@
 
 use super::calls::HttpCall;
 use super::head::Reply;
-use super::tokens::{self, Translated};
 use super::worker::Worker;
+use crate::scenario::tokens::{self, Translated};
 use crate::scenario::{Answer, Call};
 
 /// How many calls one step may lead to.

@@ -1,13 +1,20 @@
 //! Stands in for Envoy and the shell: hands the core one request and its answer, and does what its steps say.
 
+use std::time::Duration;
+
 use mcp_session_filter::config::Config;
-use mcp_session_filter::digest::DigestKey;
+use mcp_session_filter::errand::{self, Errand, Over, Progress};
 use mcp_session_filter::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step};
 use mcp_session_filter::headers::Headers;
-use mcp_session_filter::memory::Memory;
+use mcp_session_filter::ids::Ids;
+use mcp_session_filter::outcome::Outcome;
+use mcp_session_filter::platform::Platform;
 use mcp_session_filter::repair::Edit;
+use mcp_session_filter::reply::Reply;
+use mcp_session_filter::seat::Ticket;
+use mcp_session_filter::subrequest::Subrequest;
 
-use crate::scenario::{self, HeaderLines};
+use crate::scenario::{self, Answer, Call, HeaderLines, tokens};
 use crate::testing::FakePlatform;
 
 /// A proxy with the filter's core in it.
@@ -20,8 +27,15 @@ pub struct Envoy {
 #[derive(Debug)]
 pub struct Seen {
     pub upstream: Lines,
+    /// The request's body, as far as it went up.
+    pub body: Vec<u8>,
+    /// What the filter answered by itself.
+    pub reply: Option<Reply>,
+    /// The body of the server's answer, at the client.
+    pub answer_body: Vec<u8>,
+    /// The filter's own requests.
+    pub calls: Vec<Subrequest>,
     pub outcome: Option<String>,
-    pub pings: usize,
 }
 
 /// Header lines that can be edited.
@@ -65,6 +79,24 @@ impl Envoy {
         Self { platform, plugin }
     }
 
+    /// The clock moves; then all that is due again and again is done once.
+    pub fn advance(&mut self, by: Duration, answers: &[Call]) -> Vec<Subrequest> {
+        self.platform
+            .advance(u64::try_from(by.as_millis()).unwrap());
+        let mut made = Vec::new();
+        let mut answers = answers.iter();
+        for slot in 0..self.plugin.config.memory.bulk_slots.get() {
+            let ticket = Ticket { number: 1, vm: 1 };
+            let (platform, now) = (&self.platform, self.platform.now());
+            let expired = self.plugin.seats.expire(platform, slot, ticket, now);
+            if let Some((seat, holder)) = expired.unwrap() {
+                let errand = Errand::close(seat, ticket, *holder, None);
+                run(&self.plugin, platform, errand, &mut made, &mut answers);
+            }
+        }
+        made
+    }
+
     pub fn exchange(&mut self, exchange: &scenario::Exchange) -> Seen {
         let request = &exchange.request;
         let source = std::net::SocketAddr::new(request.from, 4321);
@@ -76,64 +108,197 @@ impl Envoy {
             (":authority", &request.authority),
         ];
         let lines = lines(&pseudo, &request.headers);
-        let mut seen = Seen {
-            upstream: Lines(lines.clone()),
-            outcome: None,
-            pings: 0,
+        let mut stream = Stream {
+            plugin: &self.plugin,
+            platform: &self.platform,
+            state: Exchange::Passing,
+            ids: None,
+            waiting: Vec::new(),
+            errands: Vec::new(),
+            seen: Seen::of(lines.clone()),
         };
-        if !self.plugin.config.paths.contain(request.path.as_bytes()) {
-            return seen;
-        }
         let body = request.body.as_deref().unwrap_or_default();
-        let begun = Exchange::begin(
-            &self.plugin,
-            &self.platform,
-            Headers::new(lines),
-            body.is_empty(),
-            true,
-        );
-        let mut state = seen.obey(begun);
+        let is_ours = self.plugin.config.paths.contain(request.path.as_bytes());
+        if is_ours {
+            stream.headers(Headers::new(lines), body.is_empty());
+        }
         for piece in body.chunks(request.cut.unwrap_or(usize::MAX)) {
-            let wanted = state.wanted_request_bytes().min(piece.len());
-            state = seen.obey(state.request_body(&piece[..wanted], false));
+            stream.body(piece, false);
         }
         if !body.is_empty() {
-            state = seen.obey(state.request_body(&[], true));
+            stream.body(&[], true);
         }
-        assert!(!state.is_held(), "a request that ended still waits");
-        self.answer(state, exchange, &mut seen);
-        seen
-    }
-
-    fn answer(&mut self, mut state: Exchange, exchange: &scenario::Exchange, seen: &mut Seen) {
-        let mut pings = exchange.calls.iter().map(|call| call.answer.status);
-        let answer = exchange.answer.as_ref().expect("the server answers");
-        let status = answer.status.to_string();
-        let headers = Headers::new(lines(&[(":status", &status)], &answer.headers));
-        let (next, mut step) = state.answer_headers(&self.plugin, &self.platform, &headers);
-        state = next;
-        while let AnswerAction::Ask(_) = &step.action {
-            seen.note(&step.signals);
-            seen.pings += 1;
-            (state, step) = state.ping_answered(&self.plugin, &self.platform, pings.next());
+        let mut answers = exchange.calls.iter();
+        stream.run_errands(&mut answers);
+        assert!(
+            !stream.state.is_held() && !stream.state.is_waiting(),
+            "it still waits"
+        );
+        if stream.seen.reply.is_none() && is_ours {
+            stream.answer(
+                exchange.answer.as_ref().expect("it reached the server"),
+                &mut answers,
+            );
         }
-        seen.note(&step.signals);
-        let body = answer.body.as_deref().unwrap_or_default();
-        let (state, step) = state.answer_body(&self.plugin, &self.platform, body, body.len());
-        seen.note(&step.signals);
-        seen.note(&state.over(&self.plugin, &self.platform));
+        stream.over()
     }
 }
 
-impl Seen {
-    fn obey(&mut self, (state, step): (Exchange, Step<RequestAction>)) -> Exchange {
-        self.note(&step.signals);
-        if let RequestAction::Repair(edits) = step.action {
-            for edit in edits {
-                self.upstream.apply(edit);
+/// One request, and what the host keeps for it.
+struct Stream<'a> {
+    plugin: &'a Plugin,
+    platform: &'a FakePlatform,
+    state: Exchange,
+    ids: Option<Box<Ids>>,
+    /// The pieces of its body that wait.
+    waiting: Vec<u8>,
+    errands: Vec<Errand>,
+    seen: Seen,
+}
+
+impl Stream<'_> {
+    fn headers(&mut self, headers: Headers, ended: bool) {
+        let (state, step) = Exchange::begin(self.plugin, self.platform, headers, ended, true);
+        self.state = state;
+        self.obey(step, None);
+    }
+
+    fn body(&mut self, piece: &[u8], ended: bool) {
+        let wanted = self.state.wanted_request_bytes().min(piece.len());
+        let ended = ended && wanted == piece.len();
+        self.waiting.extend_from_slice(piece);
+        let piece = &piece[..wanted];
+        let state = std::mem::take(&mut self.state);
+        let (state, step) = state.request_body(self.plugin, self.platform, piece, ended);
+        self.state = state;
+        self.obey(step, Some(ended));
+    }
+
+    fn obey(&mut self, step: Step<RequestAction>, body_ended: Option<bool>) {
+        self.seen.note(&step.signals);
+        match step.action {
+            RequestAction::Hold => {}
+            RequestAction::Continue => self.pass_body(Vec::new(), body_ended),
+            RequestAction::Forward(edits, ids) => {
+                self.ids = ids.or(self.ids.take());
+                self.pass_body(edits, body_ended);
             }
+            RequestAction::Reply(reply) => self.seen.reply = Some(reply),
+            RequestAction::Wait(_, errand) => self.errands.extend(errand),
         }
-        state
+    }
+
+    fn pass_body(&mut self, mut edits: Vec<Edit>, ended: Option<bool>) {
+        let piece = std::mem::take(&mut self.waiting);
+        let Some(ids) = &mut self.ids else {
+            self.seen.body.extend(piece);
+            edits
+                .into_iter()
+                .for_each(|edit| self.seen.upstream.apply(edit));
+            return;
+        };
+        let ended = ended.unwrap_or(false);
+        let rewritten = ids.request_body(self.plugin, self.platform, piece, ended);
+        self.seen.note(&rewritten.signals);
+        if rewritten.is_lost_cancel {
+            self.state = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
+            return self.body(&[], ended);
+        }
+        edits.extend(ids.length(rewritten.body.len()));
+        edits
+            .into_iter()
+            .for_each(|edit| self.seen.upstream.apply(edit));
+        self.seen.body.extend(rewritten.body);
+    }
+
+    fn run_errands<'c>(&mut self, answers: &mut impl Iterator<Item = &'c Call>) {
+        while let Some(errand) = self.errands.pop() {
+            let made = &mut self.seen.calls;
+            let over = run(self.plugin, self.platform, errand, made, answers);
+            let state = std::mem::take(&mut self.state);
+            let (state, step) = state.errand_over(self.plugin, self.platform, &over);
+            self.state = state;
+            self.obey(step, None);
+        }
+    }
+
+    fn answer<'c>(&mut self, answer: &Answer, calls: &mut impl Iterator<Item = &'c Call>) {
+        let headers = headers_of(answer);
+        let edit = self
+            .ids
+            .as_mut()
+            .and_then(|ids| ids.answer_headers(&headers));
+        assert!(edit.is_none(), "a scenario's answer has no length here");
+        let state = std::mem::take(&mut self.state);
+        let (next, mut step) = state.answer_headers(self.plugin, self.platform, &headers);
+        self.state = next;
+        while let AnswerAction::Ask(ping) = step.action {
+            self.seen.note(&step.signals);
+            self.seen.calls.push(ping);
+            let status = calls.next().map(|call| call.answer.status);
+            let state = std::mem::take(&mut self.state);
+            (self.state, step) = state.ping_answered(self.plugin, self.platform, status);
+        }
+        self.seen.note(&step.signals);
+        let script = answer.body.as_deref().unwrap_or_default();
+        let body = tokens::answered(script, &tokens::within(&self.seen.body));
+        let state = std::mem::take(&mut self.state);
+        let (next, step) = state.answer_body(self.plugin, self.platform, &body, body.len());
+        self.state = next;
+        self.seen.note(&step.signals);
+        self.seen.answer_body = match &mut self.ids {
+            Some(ids) => ids.answer_body(&body, true),
+            None => body,
+        };
+    }
+
+    fn over(mut self) -> Seen {
+        let signals = self.state.over(self.plugin, self.platform);
+        self.seen.note(&signals);
+        if let Some(ids) = self.ids {
+            let signals = ids.over(self.plugin, self.platform);
+            self.seen.note(&signals);
+        }
+        self.seen
+    }
+}
+
+/// Runs an errand to its end.
+fn run<'c>(
+    plugin: &Plugin,
+    platform: &FakePlatform,
+    mut errand: Errand,
+    made: &mut Vec<Subrequest>,
+    answers: &mut impl Iterator<Item = &'c Call>,
+) -> Over {
+    loop {
+        made.push(errand.call(plugin));
+        let answer = answers.next().map(|call| errand::Answer {
+            headers: headers_of(&call.answer),
+            body: call.answer.body.clone().unwrap_or_default(),
+        });
+        match errand.answered(plugin, platform, answer).0 {
+            Progress::Next(next) => errand = next,
+            Progress::Over(over) => return over,
+        }
+    }
+}
+
+fn headers_of(answer: &Answer) -> Headers {
+    let status = answer.status.to_string();
+    Headers::new(lines(&[(":status", &status)], &answer.headers))
+}
+
+impl Seen {
+    fn of(lines: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        Self {
+            upstream: Lines(lines),
+            body: Vec::new(),
+            reply: None,
+            answer_body: Vec::new(),
+            calls: Vec::new(),
+            outcome: None,
+        }
     }
 
     fn note(&mut self, signals: &[Signal]) {

@@ -1,16 +1,17 @@
 //! Runs a scenario on the core.
 
+use mcp_session_filter::subrequest::Subrequest;
+use serde_json::Value;
+
 use crate::driver::{Envoy, Seen};
-use crate::scenario::{Exchange, Expected, Scenario, Step};
+use crate::scenario::{Body, Call, Client, Exchange, Expected, Ids, Scenario, Step, tokens};
 
 pub fn run(scenario: &Scenario) {
     let mut envoy = Envoy::new(scenario.config.to_string().as_bytes());
     for (number, step) in scenario.steps.iter().enumerate() {
         let at = format!("{}.json '{}' step {number}", scenario.file, scenario.name);
         match step {
-            Step::Advance(by, _) => envoy
-                .platform
-                .advance(u64::try_from(by.as_millis()).unwrap()),
+            Step::Advance(by, calls) => check_calls(&at, &envoy.advance(*by, calls), calls),
             Step::Exchange(exchange) => check(&at, &envoy.exchange(exchange), exchange),
         }
     }
@@ -19,12 +20,82 @@ pub fn run(scenario: &Scenario) {
 fn check(at: &str, seen: &Seen, exchange: &Exchange) {
     for (name, expected) in &exchange.upstream {
         let lines: Vec<Vec<u8>> = seen.upstream.all(name).map(<[u8]>::to_vec).collect();
-        let expected = match expected {
-            Expected::Absent => Vec::new(),
-            Expected::Lines(lines) => lines.clone(),
-        };
-        assert_eq!(lines, expected, "{at}: {name} at the server");
+        assert_eq!(lines, lines_of(expected), "{at}: {name} at the server");
     }
     assert_eq!(seen.outcome, exchange.outcome, "{at}: outcome");
-    assert_eq!(seen.pings, exchange.calls.len(), "{at}: pings");
+    check_calls(at, &seen.calls, &exchange.calls);
+    match (&exchange.client, &exchange.answer) {
+        (Some(client), _) => check_reply(at, seen, client),
+        (None, Some(answer)) => {
+            assert!(seen.reply.is_none(), "{at}: the filter answered");
+            let body = answer.body.as_deref().unwrap_or_default();
+            assert!(seen.answer_body == body, "{at}: the answer's body");
+        }
+        (None, None) => panic!("{at}: who answers?"),
+    }
+    if exchange.answer.is_some() {
+        let body = exchange.request.body.as_deref().unwrap_or_default();
+        let translated = tokens::between(body, &seen.body).expect("nothing but ids may change");
+        match exchange.ids {
+            Some(Ids::Translated) => assert!(!translated.is_empty(), "{at}: ids were kept"),
+            Some(Ids::Kept) => assert!(translated.is_empty(), "{at}: ids were translated"),
+            None => {}
+        }
+    }
+}
+
+fn check_calls(at: &str, made: &[Subrequest], expected: &[Call]) {
+    let of = |call: &Subrequest, name: &str| -> Vec<Vec<u8>> {
+        let lines = call.headers.iter().filter(|(other, _)| other == name);
+        lines.map(|(_, value)| value.clone().into_bytes()).collect()
+    };
+    let shown = |call: &Subrequest| {
+        let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        let rpc = body["method"].as_str().map(str::to_owned);
+        (of(call, ":method"), rpc)
+    };
+    let made_shown: Vec<_> = made.iter().map(shown).collect();
+    let expected_shown = expected.iter().map(|call| {
+        let method = vec![call.method.clone().into_bytes()];
+        (method, call.rpc.clone())
+    });
+    let expected_shown: Vec<_> = expected_shown.collect();
+    assert_eq!(
+        made_shown, expected_shown,
+        "{at}: the filter's own requests"
+    );
+    for (call, expected) in made.iter().zip(expected) {
+        for (name, lines) in &expected.headers {
+            assert_eq!(of(call, name), lines_of(lines), "{at}: {name} of a call");
+        }
+    }
+}
+
+fn check_reply(at: &str, seen: &Seen, client: &Client) {
+    let reply = seen.reply.as_ref();
+    let reply = reply.unwrap_or_else(|| panic!("{at}: the filter did not answer"));
+    assert_eq!(reply.status, client.status, "{at}: status");
+    for (name, expected) in &client.headers {
+        let lines = reply
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name.as_bytes());
+        let lines: Vec<_> = lines.map(|(_, value)| value.clone()).collect();
+        assert_eq!(lines, lines_of(expected), "{at}: {name} at the client");
+    }
+    match &client.body {
+        Body::Empty => assert!(reply.body.is_empty(), "{at}: no body"),
+        Body::Bytes(bytes) => assert!(reply.body == *bytes, "{at}: the body"),
+        Body::Json(value) => {
+            let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            assert_eq!(body, *value, "{at}: the body");
+        }
+    }
+}
+
+fn lines_of(expected: &Expected) -> Vec<Vec<u8>> {
+    match expected {
+        Expected::Absent => Vec::new(),
+        Expected::Lines(lines) => lines.clone(),
+    }
 }

@@ -26,6 +26,7 @@
 mod parse;
 mod parts;
 mod reader;
+pub mod tokens;
 mod verdict;
 
 use std::net::IpAddr;
@@ -59,6 +60,7 @@ pub const OUTCOMES: &[&str] = &[
     "queue_refused",
     "answered_locally",
     "cancel_dropped",
+    "client_left",
 ];
 
 /// How much of the real thing a scenario runs in.
