@@ -33,6 +33,8 @@ GOOD = [
     {"session": {"idle_timeout": "10m", "max_age": "1h"}},
     {"memory": {"slots": 1024, "per_caller": 8}},
     {"on_session_lost": "forget", "on_reinitialize": "forward", "on_missing_session": "pass"},
+    {"on_reinitialize": "reuse"},
+    {"on_reinitialize": "queue", "hold_request_headers": True, "session": {"lease": "3s", "queue": 8}},
 ]
 
 
@@ -58,12 +60,11 @@ WRONG = [
     ({"memory": {"per_caller": -1}}, "memory.per_caller"),
     ({"memory": {"slots": "many"}}, "memory.slots"),
     ({"subrequest_timeout": "soon"}, "subrequest_timeout"),
+    # Without held headers a waiting initialize would occupy the server that it waits for.
+    ({"on_reinitialize": "queue"}, "on_reinitialize"),
     # What the filter will do one day, and does not do yet, is refused rather than ignored.
     ({"on_session_lost": "recover"}, "on_session_lost"),
-    ({"on_reinitialize": "reuse"}, "on_reinitialize"),
-    ({"on_reinitialize": "queue"}, "on_reinitialize"),
     ({"on_missing_session": "initialize"}, "on_missing_session"),
-    ({"translate_ids": True}, "translate_ids"),
     ({"repair_protocol_version": True}, "repair_protocol_version"),
     ({"upstream_host_header": "x-host"}, "upstream_host_header"),
 ]
