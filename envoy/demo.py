@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import yaml
 from processes import start_envoy, start_everything_server
+from terminal import NO, YES, bold, faint, paint
 
 CONFIG = Path(__file__).with_name("envoy.yaml")
 HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
@@ -29,20 +29,6 @@ STEPS = [
     {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
     {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "hello"}}},
 ]
-YES, NO = ("✓", "✗") if sys.stdout.encoding.lower() == "utf-8" else ("+", "x")
-COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def paint(style, text):
-    return f"\x1b[{style}m{text}\x1b[0m" if COLOURED else text
-
-
-def bold(text):
-    return paint("1", text)
-
-
-def faint(text):
-    return paint("2", text)
 
 
 class Ports:

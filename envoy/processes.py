@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE_MODULES = ROOT / "target/npm/node_modules"
+EVERYTHING = NODE_MODULES / "@modelcontextprotocol/server-everything/dist/index.js"
 
 
 class Output:
@@ -134,15 +135,16 @@ def start_envoy(config_file, *options, env=None):
     return envoy
 
 
-def start_everything_server(port=0):
-    """server-everything on the TypeScript SDK, and its port."""
-    server = Process(
-        *("node", "--require", ROOT / "envoy/loopback.cjs"),
-        *(NODE_MODULES / "@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"),
-        env={"PORT": str(port)},
-    )
+def start_node_server(script, *arguments, env=None):
+    """A Node server kept on loopback, and its port."""
+    server = Process("node", "--require", ROOT / "envoy/loopback.cjs", script, *arguments, env=env)
     try:
         return server, int(server.out.wait_for(r"on loopback port (\d+)")[1])
     except RuntimeError:
         server.kill()
         raise RuntimeError("\n".join(["the MCP server did not start:", *server.err.lines[-10:]])) from None
+
+
+def start_everything_server(port=0):
+    """server-everything on the TypeScript SDK, and its port."""
+    return start_node_server(EVERYTHING, "streamableHttp", env={"PORT": str(port)})

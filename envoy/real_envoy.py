@@ -1,4 +1,4 @@
-"""The real Envoy with envoy/envoy.yaml, changed only where a test needs it."""
+"""The real Envoy with envoy/envoy.yaml, changed only where somebody needs it."""
 
 import copy
 import json
