@@ -91,7 +91,7 @@ class LiteLlm:
             "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
             "mcp_servers": {"scene": {"url": mcp_url, "transport": "http", "auth_type": "none"}},
         }
-        # Nothing that the surroundings say of databases, proxies or .env files may reach it.
+        # Neither a .env file nor a proxy of the surroundings, no price list from the network, no pages for people.
         env = {
             "LITELLM_MASTER_KEY": key,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -99,6 +99,7 @@ class LiteLlm:
             "DISABLE_ADMIN_UI": "True",
             "NO_DOCS": "True",
             "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
         }
         program = ROOT / f"target/python/litellm-{version}/bin/litellm"
         with tempfile.TemporaryDirectory() as folder:
