@@ -8,6 +8,7 @@ import pytest
 from h2_client import post_with_trailers
 from real_envoy import EnvoyConfig, RealEnvoy
 from silent_client import BOTH, INITIALIZE, SilentClient, request
+from tokens import translated
 
 authorities = (f"host-{number}.test" for number in itertools.count())
 MIB = 1 << 20
