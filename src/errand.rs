@@ -13,7 +13,7 @@ use crate::exchange::{Plugin, Request, Signal};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID};
 use crate::initialize::Initialize;
 use crate::initialize_result::read_result;
-use crate::memory::{CallerRecord, Session};
+use crate::memory::CallerRecord;
 use crate::outcome::Outcome;
 use crate::platform::{Platform, PlatformError};
 use crate::reply::Reply;
@@ -258,34 +258,23 @@ impl Opening {
             return Err(self.failed(plugin, platform, seat, ticket, reply));
         };
         let now = platform.now();
-        // What can't be kept can't be shared: then its client has the session alone.
-        let version = result.as_ref().and_then(|result| result.version.clone());
-        let result = result.map(|result| result.json);
-        let result = result.filter(|json| self.shares && json.len() <= WORDS_BYTES);
-        let is_owned = result.is_some();
-        let session = Session {
-            endpoint: self.request.endpoint,
-            id,
-            version: version.clone(),
-            rewritten: None,
-            opened: now,
-            used: now,
-            latest: true,
-            shared: is_owned && plugin.config.translate_ids,
-            owned: is_owned,
-        };
-        let learn = |record: &mut CallerRecord| record.learn(session.clone());
-        let (is_learned, signals) = plugin.remember(platform, &self.request, learn);
         let holder = Holder {
             caller: self.request.caller,
             endpoint: self.request.endpoint,
             target: self.target(plugin).without_query(),
-            session: session.id.clone(),
+            session: id,
             capabilities: self.capabilities,
             opening: ticket.number,
             opened: now,
             used: now,
         };
+        // What can't be kept can't be shared: then its client has the session alone.
+        let version = result.as_ref().and_then(|result| result.version.clone());
+        let result = result.map(|result| result.json);
+        let result = result.filter(|json| self.shares && json.len() <= WORDS_BYTES);
+        let session = plugin.session_of(&holder, version.clone(), result.is_some(), now);
+        let learn = |record: &mut CallerRecord| record.learn(session.clone());
+        let (is_learned, signals) = plugin.remember(platform, &self.request, learn);
         let opened = Opened {
             headers: self.headers,
             holder,

@@ -76,16 +76,16 @@ impl Ids {
     }
 
     /// What becomes of the request's `content-length`: the exact one if the body is whole and goes on with so many
-    /// bytes, else none.
+    /// bytes, else none. Nothing if it may stay.
     #[must_use]
     pub fn length(&self, bytes: usize) -> Option<Edit> {
         let up = self.up.as_ref()?;
         let declared = up.declared?;
-        Some(if up.received == declared {
-            Edit::Set(CONTENT_LENGTH, bytes.to_string().into_bytes())
-        } else {
-            Edit::Remove(CONTENT_LENGTH)
-        })
+        if up.received != declared {
+            return Some(Edit::Remove(CONTENT_LENGTH));
+        }
+        let is_other = bytes != declared;
+        is_other.then(|| Edit::Set(CONTENT_LENGTH, bytes.to_string().into_bytes()))
     }
 
     /// Whether the request's body goes on rewritten.
@@ -190,13 +190,15 @@ impl Ids {
         body
     }
 
-    /// Gives up on the answer's body, and gives what waits of it: it goes on as it comes.
-    pub fn leave_answer(&mut self) -> Vec<u8> {
-        let mut waiting = Vec::new();
-        if let Some(mut down) = self.down.take() {
-            down.finish(&mut waiting);
-        }
-        waiting
+    /// What waits of the answer's body.
+    #[must_use]
+    pub fn answer_waiting(&self) -> &[u8] {
+        self.down.as_ref().map_or(&[], Incoming::waiting)
+    }
+
+    /// Gives up on the answer's body: it goes on as it comes.
+    pub fn leave_answer(&mut self) {
+        self.down = None;
     }
 
     /// The exchange is over: its requests are under way no more.

@@ -92,6 +92,14 @@ pub fn read_result(headers: &Headers, mut body: &[u8]) -> Option<InitializeResul
     None
 }
 
+/// The protocol version that an InitializeResult offers.
+#[must_use]
+pub fn version_in(result: &[u8]) -> Option<ProtocolVersion> {
+    let result: Value = serde_json::from_slice(result).ok()?;
+    let version = result.get("protocolVersion")?.as_str()?;
+    ProtocolVersion::parse(version.as_bytes())
+}
+
 fn result_of(answer: &Value) -> Option<InitializeResult> {
     let result = answer.get("result").filter(|result| result.is_object())?;
     Some(InitializeResult {

@@ -112,9 +112,11 @@ impl Seats {
             let mut turn = place.seat.knock(knock, now, self.lease, self.queue);
             let mut words = Vec::new();
             if let Turn::Join(holder) = &turn {
-                match self.words(store, place.slot, key, holder.opening)? {
+                let is_young = now.since(holder.opened) < self.max_age;
+                let kept = self.words(store, place.slot, key, holder.opening)?;
+                match kept.filter(|_| is_young) {
                     Some(kept) => words = kept,
-                    // Without an InitializeResult a session can't be shared: this one needs its own.
+                    // Too old, or without an InitializeResult, a session can't be shared: this one needs its own.
                     None => {
                         let alone = Knock {
                             shares: false,

@@ -52,10 +52,11 @@ enum Waiting {
 }
 
 /// A piece of a request's body that the host shows: all that waits of it.
-#[derive(Clone, Copy)]
 struct Piece {
     size: usize,
     ended: bool,
+    /// If it was read as a whole already.
+    bytes: Option<Vec<u8>>,
 }
 
 impl Stream {
@@ -113,15 +114,22 @@ impl Stream {
                 Flow::Go
             };
         }
-        let bytes = match host::buffer(Buffer::RequestBody, self.scanned, wanted) {
+        let read = if rewrites { left } else { wanted };
+        let bytes = match host::buffer(Buffer::RequestBody, self.scanned, read) {
             Ok(bytes) => bytes,
             Err(error) => return self.failed(error),
         };
         let whole = ended && wanted == left;
+        let shown = bytes.get(..wanted).unwrap_or(&bytes);
         let step = self.request_event(|exchange, plugin, host| {
-            exchange.request_body(plugin, host, &bytes, whole)
+            exchange.request_body(plugin, host, shown, whole)
         });
-        let flow = self.obey(step, Some(Piece { size, ended }));
+        let piece = Piece {
+            size,
+            ended,
+            bytes: (bytes.len() == size).then_some(bytes),
+        };
+        let flow = self.obey(step, Some(piece));
         // While a body waits, the next call shows all of it again.
         self.scanned = if flow == Flow::Wait { size } else { 0 };
         flow
@@ -335,25 +343,29 @@ impl Stream {
                 return self.failed(error);
             }
         }
-        let rewritten = match piece.map(|piece| self.translate_ids(piece)) {
-            Some(Err(error)) => return self.failed(error),
-            Some(Ok(rewritten)) => rewritten,
-            None => None,
-        };
-        match (piece, rewritten) {
-            (Some(piece), Some(rewritten)) if rewritten.is_lost_cancel => self.drop_cancel(piece),
-            (Some(piece), Some(rewritten)) => self.forward_whole(piece, &rewritten),
-            _ => match self.set_length(0) {
+        let Some(Piece { size, ended, bytes }) = piece else {
+            return match self.set_length(0) {
                 Ok(()) => Flow::Go,
                 Err(error) => self.failed(error),
-            },
+            };
+        };
+        match self.translate_ids(size, ended, bytes) {
+            Err(error) => self.failed(error),
+            Ok(None) => Flow::Go,
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel => self.drop_cancel(ended),
+            Ok(Some(rewritten)) => self.forward_whole(size, &rewritten),
         }
     }
 
     /// Headers and body go on together: no body may go with the length of another.
-    fn forward_whole(&mut self, piece: Piece, rewritten: &Rewritten) -> Flow {
+    fn forward_whole(&mut self, size: usize, rewritten: &Rewritten) -> Flow {
         let body = &rewritten.body;
-        if let Err(error) = host::set_buffer(Buffer::RequestBody, piece.size, body) {
+        let replaced = if *body == rewritten.original {
+            Ok(())
+        } else {
+            host::set_buffer(Buffer::RequestBody, size, body)
+        };
+        if let Err(error) = replaced {
             return self.failed(error);
         }
         let Err(error) = self.set_length(body.len()) else {
@@ -376,10 +388,11 @@ impl Stream {
 
     /// The next piece of a body goes on whose headers have gone.
     fn forward_body(&mut self, piece: Piece) -> Flow {
-        match self.translate_ids(piece) {
+        let Piece { size, ended, bytes } = piece;
+        match self.translate_ids(size, ended, bytes) {
             Ok(None) => {}
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => return self.drop_cancel(piece),
-            Ok(Some(rewritten)) => self.replace_request(piece, &rewritten),
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel => return self.drop_cancel(ended),
+            Ok(Some(rewritten)) => self.replace_request(size, &rewritten),
             Err(error) => {
                 self.leave_request();
                 self.note(&[Signal::Failed(error)]);
@@ -389,21 +402,32 @@ impl Stream {
     }
 
     /// The piece with ids of the filter's own, where they are translated.
-    fn translate_ids(&mut self, piece: Piece) -> Result<Option<Rewritten>, PlatformError> {
+    fn translate_ids(
+        &mut self,
+        size: usize,
+        ended: bool,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Option<Rewritten>, PlatformError> {
         let (Some(ids), Some(plugin)) = (&mut self.ids, &self.plugin) else {
             return Ok(None);
         };
         if !ids.rewrites_request() {
             return Ok(None);
         }
-        let bytes = host::buffer(Buffer::RequestBody, 0, piece.size)?;
-        let rewritten = ids.request_body(plugin, &Host::default(), bytes, piece.ended);
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => host::buffer(Buffer::RequestBody, 0, size)?,
+        };
+        let rewritten = ids.request_body(plugin, &Host::default(), bytes, ended);
         self.note(&rewritten.signals);
         Ok(Some(rewritten))
     }
 
-    fn replace_request(&mut self, piece: Piece, rewritten: &Rewritten) {
-        if let Err(error) = host::set_buffer(Buffer::RequestBody, piece.size, &rewritten.body) {
+    fn replace_request(&mut self, size: usize, rewritten: &Rewritten) {
+        if rewritten.body == rewritten.original {
+            return;
+        }
+        if let Err(error) = host::set_buffer(Buffer::RequestBody, size, &rewritten.body) {
             // The piece goes on as it came: so does what waited for it.
             let _ = host::set_buffer(Buffer::RequestBody, 0, &rewritten.waited);
             if let Some(ids) = &mut self.ids {
@@ -422,10 +446,10 @@ impl Stream {
     }
 
     /// It would end a request of somebody else, or none: its client learns that it was received, and no more.
-    fn drop_cancel(&mut self, piece: Piece) -> Flow {
+    fn drop_cancel(&mut self, ended: bool) -> Flow {
         self.exchange = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
         let step = self.request_event(|exchange, plugin, host| {
-            exchange.request_body(plugin, host, &[], piece.ended)
+            exchange.request_body(plugin, host, &[], ended)
         });
         self.obey(step, None)
     }
@@ -447,6 +471,7 @@ impl Stream {
         let Some(ids) = self.ids.as_mut().filter(|ids| ids.rewrites_answer()) else {
             return;
         };
+        let waited = ids.answer_waiting().to_vec();
         let restored = host::buffer(Buffer::AnswerBody, 0, size).and_then(|bytes| {
             let restored = ids.answer_body(&bytes, ended);
             if restored == bytes {
@@ -455,10 +480,10 @@ impl Stream {
             host::set_buffer(Buffer::AnswerBody, size, &restored)
         });
         if let Err(error) = restored {
-            // The piece goes on as it came: so does what waits.
-            let waiting = ids.leave_answer();
-            if !waiting.is_empty() {
-                let _ = host::set_buffer(Buffer::AnswerBody, 0, &waiting);
+            // The piece goes on as it came: so does what waited for it.
+            ids.leave_answer();
+            if !waited.is_empty() {
+                let _ = host::set_buffer(Buffer::AnswerBody, 0, &waited);
             }
             self.note(&[Signal::Failed(error)]);
         }
@@ -468,9 +493,7 @@ impl Stream {
     fn failed(&mut self, error: PlatformError) -> Flow {
         self.end_wait();
         self.exchange = Exchange::Passing;
-        if let Some(ids) = &mut self.ids {
-            ids.leave_request();
-        }
+        self.leave_request();
         self.note(&[
             Signal::Failed(error),
             Signal::Outcome(Outcome::HostError, None),

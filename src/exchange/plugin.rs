@@ -4,10 +4,13 @@ use super::Signal;
 use crate::config::{Config, Mode, OnReinitialize, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
 use crate::flights::Flights;
-use crate::memory::{CallerRecord, Change, Memory};
+use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::platform::{Platform, PlatformError, Store};
 use crate::roster::Roster;
+use crate::seat::Holder;
 use crate::seats::{Changed, Seats};
+use crate::session::ProtocolVersion;
+use crate::time::Millis;
 
 /// What all requests of a VM share.
 pub struct Plugin {
@@ -71,6 +74,27 @@ impl Plugin {
             Roster::create(store)?;
         }
         Ok(())
+    }
+
+    /// What is remembered of the session at a seat; `is_shared` if its caller's clients meet in it.
+    pub(crate) fn session_of(
+        &self,
+        holder: &Holder,
+        version: Option<ProtocolVersion>,
+        is_shared: bool,
+        now: Millis,
+    ) -> Session {
+        Session {
+            endpoint: holder.endpoint,
+            id: holder.session.clone(),
+            version,
+            rewritten: None,
+            opened: holder.opened,
+            used: now,
+            latest: true,
+            shared: is_shared && self.config.translate_ids,
+            owned: is_shared,
+        }
     }
 
     /// What becomes of an `initialize` while a session lives.

@@ -9,12 +9,13 @@ use crate::errand::{Errand, Opening, Over};
 use crate::headers::Headers;
 use crate::hold::TICK;
 use crate::initialize::Initialize;
+use crate::initialize_result::version_in;
 use crate::memory::Rewritten;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::roster::Roster;
-use crate::seat::{Knock, Ticket, Turn};
+use crate::seat::{Holder, Knock, Ticket, Turn};
 use crate::seats::Knocked;
 
 /// See the module.
@@ -125,12 +126,7 @@ impl Waiting {
                 .knock(platform, &self.seat, &self.knock, &roster, now)
         });
         match knocked {
-            Ok(Knocked::Join(holder, result)) => {
-                let (id, session) = (&self.initialize.id, holder.session);
-                let reply = Reply::initialized(&self.headers, id, &session, &result);
-                let (exchange, signals) = Exchange::replied(Outcome::Reused, Some(session));
-                (exchange, Step::new(RequestAction::Reply(reply), signals))
-            }
+            Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
                 Some(reply) => {
                     let reply = reply.with_id(&self.initialize.id);
@@ -142,6 +138,43 @@ impl Waiting {
             Err(error) => self.go_on(vec![Signal::Failed(error)]),
             Ok(Knocked::Turn(turn)) => self.take_turn(plugin, turn),
         }
+    }
+
+    /// It shares a session. That has to be known, or its requests would go up as they come.
+    fn join(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        holder: &Holder,
+        result: &[u8],
+    ) -> Went {
+        let now = platform.now();
+        let known = plugin.memory.recall(platform, &holder.caller, now);
+        let known = known.ok().flatten().and_then(|record| {
+            let session = record.session(&holder.endpoint, &holder.session)?;
+            Some(plugin.memory.is_refresh_due(session, now))
+        });
+        let mut signals = Vec::new();
+        if known != Some(false) {
+            let (is_done, noted) = plugin.remember(platform, &self.request, |record| match record
+                .session_mut(&holder.endpoint, &holder.session)
+            {
+                Some(session) => session.used = now,
+                None => {
+                    let version = version_in(result);
+                    record.learn(plugin.session_of(holder, version, true, now));
+                }
+            });
+            if !is_done {
+                return self.go_on(noted);
+            }
+            signals = noted;
+        }
+        let (id, session) = (&self.initialize.id, &holder.session);
+        let reply = Reply::initialized(&self.headers, id, session, result);
+        let (exchange, outcome) = Exchange::replied(Outcome::Reused, Some(session.clone()));
+        signals.extend(outcome);
+        (exchange, Step::new(RequestAction::Reply(reply), signals))
     }
 
     fn take_turn(mut self, plugin: &Plugin, turn: Turn) -> Went {

@@ -16,6 +16,10 @@ pub(super) struct EventStream {
 }
 
 impl EventStream {
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.data.held
+    }
+
     pub(super) fn data(&mut self) -> &mut Restore {
         &mut self.data
     }

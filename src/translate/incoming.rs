@@ -51,6 +51,15 @@ impl Incoming {
         self.message().held.len()
     }
 
+    /// The bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> &[u8] {
+        match &self.body {
+            Body::Json(message) => &message.held,
+            Body::EventStream(events) => events.waiting(),
+        }
+    }
+
     fn message(&mut self) -> &mut Restore {
         match &mut self.body {
             Body::Json(message) => message,
@@ -64,7 +73,7 @@ impl Incoming {
 pub(super) struct Restore {
     walk: Walk,
     is_reading: bool,
-    held: Vec<u8>,
+    pub(super) held: Vec<u8>,
 }
 
 impl Restore {
