@@ -19,7 +19,7 @@ from litellm_scene import (
 )
 from terminal import NO, YES, bold, faint, paint
 
-COLUMNS = {"without the filter": WITHOUT_FILTER, "reuse": MODES["reuse"], "queue": MODES["queue"]}
+COLUMNS = {"no filter": WITHOUT_FILTER, "reuse": MODES["reuse"], "queue": MODES["queue"]}
 # What nobody expects: a queue gives sessions their turn, and a request without a session stays without.
 NOT_EXPECTED = {("queue", "a list by curl, no session id")}
 PREVIEWS, LISTS = PREVIEW_ROUNDS * PREVIEWS_AT_ONCE, LIST_ROUNDS * LISTS_AT_ONCE
@@ -48,14 +48,14 @@ ROWS = {
 }
 
 
-def cell(good, words, expected=True, width=20):
+def cell(good, words, expected=True, width=17):
     mark = paint("32", YES) if good else paint("31", NO) if expected else "-"
     return f"{mark} {words.ljust(width - 2)}"
 
 
 def table(findings):
     """The table's lines, and whether the filter's columns are as they have to be."""
-    lines = [faint(f"  {'':31}" + "".join(column.ljust(20) for column in findings).rstrip())]
+    lines = [faint(f"  {'':30}" + "".join(column.ljust(17) for column in findings).rstrip())]
     failures = []
     for row, look in ROWS.items():
         cells = []
@@ -63,9 +63,9 @@ def table(findings):
             good, words = look(found)
             expected = (column, row) not in NOT_EXPECTED
             cells.append(cell(good, words, expected))
-            if not good and expected and column != "without the filter":
+            if not good and expected and column != "no filter":
                 failures.append(f"{column}: {row}")
-        lines.append(f"  {row:31}{''.join(cells)}".rstrip())
+        lines.append(f"  {row:30}{''.join(cells)}".rstrip())
     return lines, failures
 
 

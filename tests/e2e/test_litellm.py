@@ -129,11 +129,11 @@ BAD = Findings(2, 19, 14, 0, Answer(400, "{}"), 3)
 
 
 def test_the_demo_fails_if_the_filter_does_not_do_its_work():
-    _, failures = demo_litellm.table({"without the filter": BAD, "reuse": GOOD, "queue": GOOD})
+    _, failures = demo_litellm.table({"no filter": BAD, "reuse": GOOD, "queue": GOOD})
     assert failures == []
-    _, failures = demo_litellm.table({"without the filter": BAD, "reuse": BAD, "queue": GOOD})
+    _, failures = demo_litellm.table({"no filter": BAD, "reuse": BAD, "queue": GOOD})
     assert len(failures) == 5
-    _, failures = demo_litellm.table({"without the filter": BAD, "reuse": GOOD, "queue": BAD})
+    _, failures = demo_litellm.table({"no filter": BAD, "reuse": GOOD, "queue": BAD})
     assert len(failures) == 4
 
 
