@@ -21,7 +21,7 @@ from terminal import NO, YES, bold, faint, paint
 
 COLUMNS = {"no filter": WITHOUT_FILTER, "reuse": MODES["reuse"], "queue": MODES["queue"]}
 # What nobody expects: a queue gives sessions their turn, and a request without a session stays without.
-NOT_EXPECTED = {("queue", "a list by curl, no session id")}
+NOT_EXPECTED = {("queue", "a list by curl, without id")}
 PREVIEWS, LISTS = PREVIEW_ROUNDS * PREVIEWS_AT_ONCE, LIST_ROUNDS * LISTS_AT_ONCE
 
 
@@ -43,7 +43,7 @@ ROWS = {
     f"previews, {PREVIEWS_AT_ONCE} at once": lambda found: share(found.previews, PREVIEWS),
     f"lists, {LISTS_AT_ONCE} at once": lambda found: share(found.lists, LISTS),
     "after an abandoned session": lambda found: count(found.after_abandoned),
-    "a list by curl, no session id": lambda found: answer(found.bare),
+    "a list by curl, without id": lambda found: answer(found.bare),
     '"Already connected" lines': lambda found: (found.already_connected == 0, str(found.already_connected)),
 }
 
@@ -55,7 +55,7 @@ def cell(good, words, expected=True, width=17):
 
 def table(findings):
     """The table's lines, and whether the filter's columns are as they have to be."""
-    lines = [faint(f"  {'':30}" + "".join(column.ljust(17) for column in findings).rstrip())]
+    lines = [faint(f"  {'':29}" + "".join(column.ljust(17) for column in findings).rstrip())]
     failures = []
     for row, look in ROWS.items():
         cells = []
@@ -65,7 +65,7 @@ def table(findings):
             cells.append(cell(good, words, expected))
             if not good and expected and column != "no filter":
                 failures.append(f"{column}: {row}")
-        lines.append(f"  {row:30}{''.join(cells)}".rstrip())
+        lines.append(f"  {row:29}{''.join(cells)}".rstrip())
     return lines, failures
 
 
