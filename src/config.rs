@@ -186,6 +186,8 @@ impl Default for Config {
 
 const MINUTE: Duration = Duration::from_secs(60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// What one of the `memory.bulk_slots` takes at most, in bytes.
+const BULK_BYTES: usize = 64 * 1024;
 /// The most memory that a configuration may ask for, in bytes.
 const MEMORY_CEILING: usize = 1 << 30;
 
@@ -319,18 +321,22 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
         per_caller: memory.number("per_caller", 1..=4096, default.per_caller)?,
         bulk_slots: read_slots(memory, "bulk_slots", 1 << 13, default.bulk_slots)?,
     };
+    let bulk = BULK_BYTES.saturating_mul(config.bulk_slots.get() as usize);
     let ceiling = config
         .slot_bytes()
-        .saturating_mul(config.slots.get() as usize);
+        .saturating_mul(config.slots.get() as usize)
+        .saturating_add(bulk);
     if ceiling > MEMORY_CEILING {
         return Err(ConfigError::found(
             "memory.slots",
             format!(
-                "{} slots of {} bytes each",
+                "{} slots of {} bytes and {} bulk_slots of {BULK_BYTES}",
                 config.slots,
-                config.slot_bytes()
+                config.slot_bytes(),
+                config.bulk_slots
             ),
-            "slots and per_caller that take at most 1 GiB together (a slot takes 128 bytes per session, at least 8192)",
+            "slots, per_caller and bulk_slots that take at most 1 GiB together (a slot takes 128 bytes per session, at \
+             least 8192)",
         ));
     }
     memory.number("replay_bytes", 0..=1 << 20, 65_536)?;

@@ -89,6 +89,8 @@ pub enum Signal {
     Failed(PlatformError),
     /// An `initialize` waits in the line of a seat.
     Queued,
+    /// All seats are in use: the request went on without.
+    NoSeat,
     /// An answer came in a form in which its ids can't be put back.
     Untranslated,
     /// Who waits for this seat has to look again, on all workers.

@@ -172,7 +172,12 @@ impl Ids {
     /// Whether this answer comes in a form in which its ids can't be put back, though it may well have some.
     #[must_use]
     pub fn cannot_read(&self, headers: &Headers) -> bool {
-        self.down.is_none() && self.rewrites_request() && !is_plain(headers.get("content-encoding"))
+        let media_type = headers.get("content-type").map(media_type_of);
+        let may_have = media_type.is_some_and(|media_type| {
+            media_type.eq_ignore_ascii_case(b"application/json")
+                || media_type.eq_ignore_ascii_case(b"text/event-stream")
+        });
+        self.down.is_none() && may_have
     }
 
     /// The next piece of the answer's body, as it goes on. `ended` if no more come.

@@ -32,9 +32,10 @@ impl Initialize {
         }
         // `Value` keeps keys in their order: equal objects are equal texts.
         let capabilities = message.pointer("/params/capabilities");
+        let none = || "{}".to_owned();
         Some(Self {
             id: id_of(&body)?,
-            capabilities: capabilities.map(Value::to_string).unwrap_or_default(),
+            capabilities: capabilities.map_or_else(none, Value::to_string),
             body,
         })
     }
@@ -108,7 +109,8 @@ mod tests {
             of(r#"{"roots":{"listChanged":true}}"#),
             of(r#"{"roots":{}}"#)
         );
-        assert_eq!(parse(r#"{"id":1,"method":"initialize"}"#).unwrap().1, "");
+        let none = parse(r#"{"id":1,"method":"initialize"}"#).unwrap().1;
+        assert_eq!(none, of("{ }"));
     }
 
     #[test]

@@ -8,18 +8,24 @@
 //!                                       steps
 //! ```
 //! One way through: request headers, body, verdict, answer headers, change of the memory. The core decides and the
-//! shell obeys: only the shell (`filter`, `worker`, `metrics`,
-//! `host`) can name the host, and it is built for `wasm32-wasip1` alone.
+//! shell obeys: only the shell (`filter`, `stream`,
+//! `worker`, `metrics`, `host`) can name the host, and it is built for `wasm32-wasip1` alone.
 //!
 //! | what is it? | where it is decided |
 //! | --- | --- |
 //! | how the filter is set up | [`config`] |
 //! | what a request is, and what becomes of it | [`exchange`], named by [`outcome`] |
-//! | whether a body is an `initialize` | [`scanner`] |
+//! | whether a body is an `initialize`, and what it says | [`scanner`], [`initialize`] |
 //! | which version was agreed on | [`initialize_result`], through [`sse`] |
 //! | who sent a request | [`caller`], as a [`digest`] |
-//! | what is remembered, and how | [`memory`] |
-//! | how ids of several clients are kept apart (not in use yet) | [`translate`] |
+//! | what is remembered, and how | [`memory`], in a [`table`] |
+//! | who may open a session, and who waits for it | [`seat`], one of the [`seats`] |
+//! | which VMs live, and how they are woken | [`roster`] |
+//! | for how long a session is in use | [`attendance`] |
+//! | what the filter does at a server by itself | [`errand`], by a [`subrequest`] |
+//! | what the filter answers by itself | [`reply`] |
+//! | how ids of several clients are kept apart | [`ids`], by [`translate`] |
+//! | which request a cancel means | [`flights`] |
 //! | what a repair changes | [`repair`] |
 //! | whether a session lives | [`ping`] |
 //! | how long headers wait | [`hold`] |

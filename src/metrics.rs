@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     evicted: Option<Metric>,
     contended: Option<Metric>,
     queued: Option<Metric>,
+    no_seat: Option<Metric>,
     untranslated: Option<Metric>,
     hold_unsupported: Option<Metric>,
     live: Option<Metric>,
@@ -23,6 +24,7 @@ impl Metrics {
             evicted: counter("evicted"),
             contended: counter("contended"),
             queued: counter("queued"),
+            no_seat: counter("no_seat"),
             untranslated: counter("untranslated"),
             hold_unsupported: counter("hold_unsupported"),
             live: define(MetricKind::Gauge, "live"),
@@ -36,6 +38,7 @@ impl Metrics {
             Signal::Outcome(outcome, _) => increment(self.outcome(*outcome), 1),
             Signal::Contended => increment(self.contended, 1),
             Signal::Queued => increment(self.queued, 1),
+            Signal::NoSeat => increment(self.no_seat, 1),
             Signal::Untranslated => increment(self.untranslated, 1),
             Signal::Wake(_) | Signal::Attends(..) => {}
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),

@@ -216,7 +216,9 @@ impl Seat {
 
     /// A POST in this session is under way.
     pub fn touch(&mut self, session: &SessionId, now: Millis) {
-        if let Some(holder) = self.holder(session) {
+        if let Some(holder) = self.holder(session)
+            && holder.capabilities != NOBODYS
+        {
             holder.used = now;
         }
     }

@@ -371,7 +371,7 @@ impl Seats {
             let token = stored.as_ref().map(|stored| stored.token);
             let other = Seat::decode(&stored.unwrap_or_default().value);
             let used = other.and_then(|seat| seat.used()).unwrap_or_default();
-            // One in use stays: its session would be stranded.
+            // One in use stays.
             let is_free = used == Millis(0) || now.since(used) >= self.lease;
             let is_better = best.as_ref().is_none_or(|(least, _)| used < *least);
             if is_free && is_better {

@@ -447,6 +447,9 @@ impl Worker {
             )),
             Signal::Contended => log::debug!("a change was overtaken by other workers and dropped"),
             Signal::Queued => log::debug!("an initialize waits for the session before it to end"),
+            Signal::NoSeat => self.complain(
+                "all places for sessions that wait or are shared are in use: memory.bulk_slots is too small",
+            ),
             Signal::Untranslated => self.complain(
                 "a server compressed an answer though it was asked not to: its JSON-RPC ids can't be put back, and \
                  clients will not know it. Switch compression off for MCP in that server, or in what stands before it",

@@ -18,6 +18,9 @@ use crate::roster::Roster;
 use crate::seat::{Holder, Knock, Ticket, Turn};
 use crate::seats::Knocked;
 
+/// How often who waits looks again by itself, in ticks: each second.
+pub const TICKS_PER_KNOCK: u32 = 4;
+
 /// See the module.
 pub struct Waiting {
     request: Request,
@@ -134,7 +137,7 @@ impl Waiting {
                 }
                 None => self.go_on(Vec::new()),
             },
-            Ok(Knocked::NoSeat) => self.go_on(vec![Signal::Contended]),
+            Ok(Knocked::NoSeat) => self.go_on(vec![Signal::NoSeat]),
             Err(error) => self.go_on(vec![Signal::Failed(error)]),
             Ok(Knocked::Turn(turn)) => self.take_turn(plugin, turn),
         }
@@ -216,11 +219,30 @@ impl Waiting {
             let step = RequestAction::Wait(self.seat, None).into();
             return (Exchange::Waiting(Box::new(self)), step);
         }
-        if TICK.saturating_mul(self.ticks) < plugin.config.session.queue_timeout {
+        let config = &plugin.config;
+        let patience = if self.knock.shares {
+            // What it waits for may take so long.
+            config
+                .session
+                .queue_timeout
+                .max(config.subrequest.replay_timeout)
+        } else {
+            config.session.queue_timeout
+        };
+        if TICK.saturating_mul(self.ticks) >= patience {
+            return self.time_out(plugin, platform);
+        }
+        // A change wakes it at once: this is for leases that end, and for changes that nobody told of.
+        if self.ticks.is_multiple_of(TICKS_PER_KNOCK) {
             return self.knock(plugin, platform);
         }
+        let step = RequestAction::Wait(self.seat, None).into();
+        (Exchange::Waiting(Box::new(self)), step)
+    }
+
+    fn time_out(self, plugin: &Plugin, platform: &impl Platform) -> Went {
         let left = self.leave(plugin, platform);
-        let words = "the MCP server's one session was not free in time: try again later";
+        let words = "no session at the MCP server was to be had in time: try again later";
         let (exchange, mut step) = self.refuse(plugin, words);
         step.signals.extend(left);
         (exchange, step)
