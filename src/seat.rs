@@ -248,14 +248,17 @@ impl Seat {
         Some(holder)
     }
 
-    /// When it was last of use; nothing if it can be given to somebody else without harm.
+    /// Stands for the time of use of a seat that somebody waits for.
+    pub const WANTED: Millis = Millis(u64::MAX);
+
+    /// When it was last of use; nothing if nothing is there.
     #[must_use]
     pub fn used(&self) -> Option<Millis> {
         match &self.state {
             State::Free if self.line.is_empty() => None,
             State::Taken(holder) if self.line.is_empty() => Some(holder.used),
             State::Free | State::Taken(_) | State::Opening(_) | State::Closing(_) => {
-                Some(Millis(u64::MAX))
+                Some(Self::WANTED)
             }
         }
     }

@@ -104,7 +104,7 @@ impl Seats {
         now: Millis,
     ) -> Result<Knocked, PlatformError> {
         for _ in 0..TRIES {
-            let Some(mut place) = self.place(store, key, now)? else {
+            let Some(mut place) = self.place(store, key)? else {
                 return Ok(Knocked::NoSeat);
             };
             let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
@@ -356,12 +356,7 @@ impl Seats {
     }
 
     /// Where the seat stands, or else where it may.
-    fn place(
-        &self,
-        store: &impl Store,
-        key: &Digest,
-        now: Millis,
-    ) -> Result<Option<Place>, PlatformError> {
+    fn place(&self, store: &impl Store, key: &Digest) -> Result<Option<Place>, PlatformError> {
         if let Some(place) = self.find(store, key)? {
             return Ok(Some(place));
         }
@@ -371,8 +366,8 @@ impl Seats {
             let token = stored.as_ref().map(|stored| stored.token);
             let other = Seat::decode(&stored.unwrap_or_default().value);
             let used = other.and_then(|seat| seat.used()).unwrap_or_default();
-            // One in use stays.
-            let is_free = used == Millis(0) || now.since(used) >= self.lease;
+            // One that is being opened or closed, or that somebody waits for, stays.
+            let is_free = used != Seat::WANTED;
             let is_better = best.as_ref().is_none_or(|(least, _)| used < *least);
             if is_free && is_better {
                 let place = Place {

@@ -7,8 +7,8 @@ use crate::flights::Flights;
 use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::platform::{Platform, PlatformError, Store};
 use crate::roster::Roster;
-use crate::seat::Holder;
-use crate::seats::{Changed, Seats};
+use crate::seat::{Holder, Knock};
+use crate::seats::{Changed, Knocked, Seats};
 use crate::session::ProtocolVersion;
 use crate::time::Millis;
 
@@ -118,6 +118,23 @@ impl Plugin {
                 Some(self.key.digest("server", parts))
             }
         }
+    }
+
+    /// An `initialize` asks for its turn at a seat.
+    pub(super) fn knock(
+        &self,
+        platform: &impl Platform,
+        seat: &Digest,
+        knock: &Knock,
+    ) -> Result<Knocked, PlatformError> {
+        let now = platform.now();
+        let mut roster = Roster::read(platform)?;
+        // Others take what this VM has begun for a dead one's, unless it has said that it lives.
+        if !roster.is_alive(self.vm, now) {
+            Roster::sign(platform, self.vm, now)?;
+            roster = Roster::read(platform)?;
+        }
+        self.seats.knock(platform, seat, knock, &roster, now)
     }
 
     /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.

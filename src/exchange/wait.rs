@@ -14,7 +14,6 @@ use crate::memory::Rewritten;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::reply::Reply;
-use crate::roster::Roster;
 use crate::seat::{Holder, Knock, Ticket, Turn};
 use crate::seats::Knocked;
 
@@ -122,12 +121,7 @@ impl Waiting {
     }
 
     fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
-        let now = platform.now();
-        let knocked = Roster::read(platform).and_then(|roster| {
-            plugin
-                .seats
-                .knock(platform, &self.seat, &self.knock, &roster, now)
-        });
+        let knocked = plugin.knock(platform, &self.seat, &self.knock);
         match knocked {
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
@@ -255,7 +249,7 @@ impl Waiting {
 
     /// There is no seat to wait for: the request goes up as it came.
     fn go_on(self, signals: Vec<Signal>) -> Went {
-        let step = Step::new(RequestAction::Forward(Vec::new(), None), signals);
+        let step = Step::new(RequestAction::Continue, signals);
         (passed_initialize(self.request), step)
     }
 
