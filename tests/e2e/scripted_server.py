@@ -49,8 +49,7 @@ class ScriptedServer(LoopbackServer):
         try:
             while request := await read_message(reader):
                 answer = self._note(request)
-                writer.write(answer.encode())
-                await writer.drain()
+                await self.write(writer, answer)
                 if answer.goes_on:
                     await reader.read()
                     return
@@ -58,6 +57,10 @@ class ScriptedServer(LoopbackServer):
             with self.changed:
                 self.broken += 1
                 self.changed.notify_all()
+
+    async def write(self, writer, answer):
+        writer.write(answer.encode())
+        await writer.drain()
 
     def _note(self, request):
         with self.changed:

@@ -8,8 +8,18 @@ TOKEN = re.compile(rb'"mcpsf~[0-9a-f]{16}~((?:[A-Za-z0-9._-]|~[0-9a-f]{2})+)"')
 
 
 def original_of(token):
-    encoded = TOKEN.fullmatch(token)[1]
-    return re.sub(rb"~(..)", lambda digits: bytes.fromhex(digits[1].decode()), encoded)
+    """The id that a token stands for, as it was spelled; None for what is no token."""
+    found = TOKEN.fullmatch(token)
+    return found and _decoded(found)
+
+
+def restored(body):
+    """The body as it was before its ids were translated."""
+    return TOKEN.sub(_decoded, body)
+
+
+def _decoded(found):
+    return re.sub(rb"~(..)", lambda digits: bytes.fromhex(digits[1].decode()), found[1])
 
 
 def tokens_in(body):
