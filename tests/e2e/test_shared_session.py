@@ -114,6 +114,17 @@ def test_clients_that_initialize_at_once_cause_one_initialize(kind, held):
     assert seen.count(b"DELETE /") == seen.count(b"GET /") == 0
 
 
+@pytest.mark.long
+def test_clients_that_initialize_at_once_share_one_session_200_times(envoy, reuse):
+    async def burst():
+        # That all are told the same session is held in there.
+        async with mates(envoy.port, next(keys), CLIENTS, reuse) as clients:
+            await count(clients[0], "one", 1)
+
+    for _ in range(200):
+        asyncio.run(burst())
+
+
 def test_answers_tell_int_and_string_ids_apart_in_one_session(envoy, reuse):
     async def ask(client, number):
         answer = await client.post(compact(call(number, "overtaken", message=repr(number))))
