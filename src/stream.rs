@@ -256,8 +256,8 @@ impl Stream {
             Happened::Tick => exchange.ticked(plugin, host),
             Happened::Errand(over) => exchange.errand_over(plugin, host, over),
         });
-        let has_reply = matches!(step.action, RequestAction::Reply(_));
-        if self.obey(step, None) == Flow::Go && !has_reply {
+        // Also if it was to be answered, and the host refused to.
+        if self.obey(step, None) == Flow::Go {
             let resumed = host::resume(host::Stream::Request);
             if let (Err(error), Some(worker)) = (resumed, &self.worker) {
                 worker.note(&Signal::Failed(error));
