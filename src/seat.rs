@@ -231,6 +231,16 @@ impl Seat {
         }
     }
 
+    /// A session that was idle for too long, or is too old, is not given to anybody any more.
+    pub fn retire(&mut self, now: Millis, idle_timeout: Duration, max_age: Duration) {
+        if let State::Taken(holder) = &self.state
+            && holder.is_over(now, idle_timeout, max_age)
+        {
+            let session = holder.session.clone();
+            self.distrust(&session);
+        }
+    }
+
     /// The session there was idle for too long, or is too old: who looked ends it.
     pub fn expire(
         &mut self,
@@ -242,7 +252,7 @@ impl Seat {
         let State::Taken(holder) = &self.state else {
             return None;
         };
-        let is_over = now.since(holder.used) >= idle_timeout || now.since(holder.opened) >= max_age;
+        let is_over = holder.is_over(now, idle_timeout, max_age);
         let holder = is_over.then(|| holder.clone())?;
         self.state = State::Closing(ticket);
         Some(holder)
@@ -268,6 +278,12 @@ impl Seat {
             State::Taken(holder) if holder.session == *session => Some(holder),
             State::Free | State::Taken(_) | State::Opening(_) | State::Closing(_) => None,
         }
+    }
+}
+
+impl Holder {
+    fn is_over(&self, now: Millis, idle_timeout: Duration, max_age: Duration) -> bool {
+        now.since(self.used) >= idle_timeout || now.since(self.opened) >= max_age
     }
 }
 

@@ -109,6 +109,7 @@ impl Seats {
             };
             let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
             place.seat.forget_dead(lives);
+            place.seat.retire(now, self.idle_timeout, self.max_age);
             let mut turn = place.seat.knock(knock, now, self.lease, self.queue);
             let mut words = Vec::new();
             if let Turn::Join(holder) = &turn {
