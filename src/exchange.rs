@@ -31,12 +31,13 @@ use crate::ping::InSession;
 use crate::platform::{Platform, PlatformError};
 use crate::repair::Edit;
 use crate::reply::Reply;
+use crate::seat::Ticket;
 use crate::session::SessionId;
 use crate::subrequest::Subrequest;
 
 use self::body::Body;
 pub use self::plugin::{Plugin, Request};
-pub use self::wait::Waiting;
+pub use self::wait::{Waiting, leave_line};
 
 /// How much of a request's body is looked at for its method, in bytes: one that names it later counts as no
 /// `initialize`, and headers wait for no more than this.
@@ -95,6 +96,8 @@ pub enum Signal {
     Untranslated,
     /// Who waits for this seat has to look again, on all workers.
     Wake(Digest),
+    /// This ticket could not be taken out of the line of this seat: that is to be tried again.
+    Stays(Digest, Ticket),
     /// A POST in this session, which has this seat, is under way until the exchange is over.
     Attends(Digest, SessionId),
 }

@@ -40,7 +40,7 @@ impl Metrics {
             Signal::Queued => increment(self.queued, 1),
             Signal::NoSeat => increment(self.no_seat, 1),
             Signal::Untranslated => increment(self.untranslated, 1),
-            Signal::Wake(_) | Signal::Attends(..) => {}
+            Signal::Wake(_) | Signal::Stays(..) | Signal::Attends(..) => {}
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),
             Signal::Evicted(sessions) => {
                 increment(self.evicted, i64::try_from(*sessions).unwrap_or(i64::MAX));

@@ -265,10 +265,13 @@ impl Seats {
         key: &Digest,
         ticket: Ticket,
     ) -> Result<Changed, PlatformError> {
-        self.change(store, key, |seat| {
+        let changed = self.change(store, key, |seat| {
             seat.leave(ticket);
             true
-        })
+        })?;
+        // Where no seat is, nobody stands.
+        let is_done = changed.is_done || self.find(store, key)?.is_none();
+        Ok(Changed { is_done, ..changed })
     }
 
     /// Looks into the slot with this number (there are only so many: it is wrapped) for a session that has expired.

@@ -492,7 +492,11 @@ impl Stream {
     /// The host refused a call: the request goes on as it is.
     fn failed(&mut self, error: PlatformError) -> Flow {
         self.end_wait();
-        self.exchange = Exchange::Passing;
+        let exchange = mem::take(&mut self.exchange);
+        if let Some(plugin) = &self.plugin {
+            let signals = exchange.give_up(plugin, &Host::default());
+            self.note(&signals);
+        }
         self.leave_request();
         self.note(&[
             Signal::Failed(error),

@@ -10,7 +10,7 @@ use crate::attendance::Attendance;
 use crate::config::{Config, OnReinitialize};
 use crate::digest::Digest;
 use crate::errand::{Answer, Errand, Progress};
-use crate::exchange::{Plugin, Signal};
+use crate::exchange::{Plugin, Signal, leave_line};
 use crate::filter;
 use crate::hold::{Holds, Reason};
 use crate::host::{self, Buffer, Host, Map, Queue};
@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     stalled: RefCell<BTreeMap<u32, host::Stream>>,
     /// Streams that wait for a seat.
     waiting: RefCell<BTreeMap<u32, (Digest, Weak<RefCell<Stream>>)>>,
+    /// Tickets that nobody waits with any more, and that still stand in lines; no more than may wait.
+    staying: RefCell<Vec<(Digest, Ticket)>>,
     /// Errands to be sent in the name of the root context.
     errands: RefCell<Vec<Errand>>,
     /// Errands under way, by the number of their call.
@@ -79,6 +81,7 @@ impl Worker {
             holds: RefCell::default(),
             stalled: RefCell::default(),
             waiting: RefCell::default(),
+            staying: RefCell::default(),
             errands: RefCell::default(),
             under_way: RefCell::default(),
             mailbox: Cell::default(),
@@ -135,6 +138,7 @@ impl Worker {
         if self.config.on_reinitialize != OnReinitialize::Forward {
             self.watch(Self::renew_leases);
             self.watch(Self::end_expired);
+            self.clear_lines();
             self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
             self.wake_if(|_| true, &Happened::Tick);
         }
@@ -229,6 +233,17 @@ impl Worker {
                 && let Ok(mut stream) = stream.try_borrow_mut()
             {
                 stream.wake(what);
+            }
+        }
+    }
+
+    /// Takes those out of their lines that could not leave.
+    fn clear_lines(&self) {
+        let Some(plugin) = self.plugin() else { return };
+        let staying = mem::take(&mut *self.staying.borrow_mut());
+        for (seat, ticket) in staying {
+            for signal in leave_line(&plugin, &Host::default(), seat, ticket) {
+                self.note(&signal);
             }
         }
     }
@@ -455,6 +470,12 @@ impl Worker {
                  clients will not know it. Switch compression off for MCP in that server, or in what stands before it",
             ),
             Signal::Wake(seat) => self.watch(|worker| worker.announce(seat)),
+            Signal::Stays(seat, ticket) => {
+                let mut staying = self.staying.borrow_mut();
+                if staying.len() < MOST_WAITING {
+                    staying.push((*seat, *ticket));
+                }
+            }
             Signal::Attends(..) => {}
             Signal::Evicted(sessions) => {
                 log::debug!(

@@ -69,6 +69,15 @@ impl Exchange {
             other => (other, RequestAction::Continue.into()),
         }
     }
+
+    /// The host refused a call: the request waits for nothing any more.
+    #[must_use]
+    pub fn give_up(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        match self {
+            Self::Waiting(waiting) => waiting.leave(plugin, platform),
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Waiting {
@@ -129,10 +138,10 @@ impl Waiting {
                     let reply = reply.with_id(&self.initialize.id);
                     replied(reply, Outcome::PassedInitialize)
                 }
-                None => self.go_on(Vec::new()),
+                None => self.go_on(plugin, platform, None),
             },
-            Ok(Knocked::NoSeat) => self.go_on(vec![Signal::NoSeat]),
-            Err(error) => self.go_on(vec![Signal::Failed(error)]),
+            Ok(Knocked::NoSeat) => self.go_on(plugin, platform, Some(Signal::NoSeat)),
+            Err(error) => self.go_on(plugin, platform, Some(Signal::Failed(error))),
             Ok(Knocked::Turn(turn)) => self.take_turn(plugin, turn),
         }
     }
@@ -163,7 +172,7 @@ impl Waiting {
                 }
             });
             if !is_done {
-                return self.go_on(noted);
+                return self.go_on(plugin, platform, noted.into_iter().next());
             }
             signals = noted;
         }
@@ -248,14 +257,15 @@ impl Waiting {
     }
 
     /// There is no seat to wait for: the request goes up as it came.
-    fn go_on(self, signals: Vec<Signal>) -> Went {
+    fn go_on(self, plugin: &Plugin, platform: &impl Platform, signal: Option<Signal>) -> Went {
+        let left = self.leave(plugin, platform);
+        let signals = signal.into_iter().chain(left).collect();
         let step = Step::new(RequestAction::Continue, signals);
         (passed_initialize(self.request), step)
     }
 
-    fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Signal> {
-        let changed = plugin.seats.leave(platform, &self.seat, self.knock.ticket);
-        woken(self.seat, changed)
+    fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        leave_line(plugin, platform, self.seat, self.knock.ticket)
     }
 
     /// Its client has gone, or a server has answered before its time.
@@ -264,6 +274,20 @@ impl Waiting {
         let left = self.leave(plugin, platform);
         [outcome].into_iter().chain(left).collect()
     }
+}
+
+/// Nobody waits with this ticket any more. Should it stay in the line, the line would stand still behind it.
+#[must_use]
+pub fn leave_line(
+    plugin: &Plugin,
+    platform: &impl Platform,
+    seat: Digest,
+    ticket: Ticket,
+) -> Vec<Signal> {
+    let changed = plugin.seats.leave(platform, &seat, ticket);
+    let stays = !changed.as_ref().is_ok_and(|changed| changed.is_done);
+    let stays = stays.then_some(Signal::Stays(seat, ticket));
+    woken(seat, changed).into_iter().chain(stays).collect()
 }
 
 fn replied(reply: Reply, outcome: Outcome) -> Went {
