@@ -17,6 +17,7 @@ mod abi {
     pub mod calls;
     pub mod client;
     pub mod cost;
+    pub mod crowd;
     pub mod deferred;
     pub mod exchange;
     pub mod faults;
@@ -49,9 +50,13 @@ mod abi {
     mod budget;
     mod failures;
     mod holding;
+    mod line;
     mod process;
+    mod queue;
+    mod reuse;
     mod scenarios;
     mod startup;
     mod traffic;
+    mod waiting;
 }
 mod scenario;
