@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::attendance::Attendance;
 use crate::config::{Config, OnReinitialize};
 use crate::digest::Digest;
-use crate::errand::{Answer, Errand, Progress};
+use crate::errand::{Answer, Errand, Over, Progress};
 use crate::exchange::{Plugin, Signal, leave_line};
 use crate::filter;
 use crate::hold::{Holds, Reason};
@@ -55,6 +55,8 @@ pub(crate) struct Worker {
     errands: RefCell<Vec<Errand>>,
     /// Errands under way, by the number of their call.
     under_way: RefCell<BTreeMap<u32, Errand>>,
+    /// Ends of errands that somebody who waits could not be told of; no more than may wait.
+    untold: RefCell<Vec<Over>>,
     mailbox: Cell<Option<Mailbox>>,
     attendance: RefCell<Attendance>,
     /// The seat to be looked at next for a session that has expired.
@@ -84,6 +86,7 @@ impl Worker {
             staying: RefCell::default(),
             errands: RefCell::default(),
             under_way: RefCell::default(),
+            untold: RefCell::default(),
             mailbox: Cell::default(),
             attendance: RefCell::default(),
             next_seat: Cell::default(),
@@ -139,6 +142,9 @@ impl Worker {
             self.watch(Self::renew_leases);
             self.watch(Self::end_expired);
             self.clear_lines();
+            for over in mem::take(&mut *self.untold.borrow_mut()) {
+                self.tell(over);
+            }
             self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
             self.wake_if(|_| true, &Happened::Tick);
         }
@@ -215,14 +221,15 @@ impl Worker {
         }
     }
 
-    /// Wakes those who wait for a seat that is meant, each in its own context.
-    fn wake_if(&self, is_meant: impl Fn(&Digest) -> bool, what: &Happened) {
+    /// Wakes those who wait for a seat that is meant, each in its own context. Says whether that went for all of them.
+    fn wake_if(&self, is_meant: impl Fn(&Digest) -> bool, what: &Happened) -> bool {
         let waiting = self.waiting.borrow();
         let meant = waiting.iter().filter(|(_, (seat, _))| is_meant(seat));
         let meant: Vec<_> = meant
             .map(|(id, (_, stream))| (*id, stream.clone()))
             .collect();
         drop(waiting);
+        let mut all = true;
         for (id, stream) in meant {
             let Some(stream) = stream.upgrade() else {
                 self.end_wait(id);
@@ -233,6 +240,22 @@ impl Worker {
                 && let Ok(mut stream) = stream.try_borrow_mut()
             {
                 stream.wake(what);
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// Who waits hears of the end of an errand. It alone knows the answer to its own: nobody may miss that.
+    fn tell(&self, over: Over) {
+        let (seat, what) = (over.seat, Happened::Errand(over));
+        if !self.wake_if(|other| *other == seat, &what)
+            && let Happened::Errand(over) = what
+        {
+            let mut untold = self.untold.borrow_mut();
+            if untold.len() < MOST_WAITING {
+                untold.push(over);
             }
         }
     }
@@ -371,8 +394,7 @@ impl Worker {
                 if over.wakes {
                     self.note(&Signal::Wake(over.seat));
                 }
-                let seat = over.seat;
-                self.wake_if(|other| *other == seat, &Happened::Errand(over));
+                self.tell(over);
             }
         }
     }
