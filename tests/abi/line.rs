@@ -159,3 +159,20 @@ fn who_leaves_the_line_by_an_error_does_not_stand_in_it_any_more() {
         }
     }
 }
+
+#[test]
+fn a_client_that_could_not_leave_the_line_when_it_left_is_out_of_it_with_the_next_tick() {
+    for call in ["proxy_get_shared_data", "proxy_set_shared_data"] {
+        for status in [8, 10] {
+            let world = World::new(QUEUE);
+            let (workers, mut line) = line(&world);
+            world.fail(call, When::Always, Fault::Status(status));
+            line[0].close();
+            world.heal();
+            world.advance(TICK);
+            delete(&workers[1], "a", "s1");
+            assert_goes_on(&workers, &mut line[1], "c");
+            assert_no_offences(&world);
+        }
+    }
+}

@@ -12,8 +12,6 @@ use super::faults::{Fault, When};
 use super::head::Reply;
 use super::worker::Worker;
 
-/// An opener waits for its own call, and looks for itself only when that must be over.
-const OPENERS_BOUND: Duration = Duration::from_secs(100 + 1);
 const BAD_ARGUMENT: Fault = Fault::Status(2);
 
 fn crowd(worker: &Worker, caller: &str, ids: std::ops::Range<usize>) -> Vec<(String, Exchange)> {
@@ -68,14 +66,32 @@ fn a_context_that_can_not_be_taken_up_has_nobody_get_the_answer_of_another() {
                 BAD_ARGUMENT,
             );
             worker.answer(&call, Reply::new(202));
-            let ticks = if refused == 1 { OPENERS_BOUND } else { TICK };
-            world.advance(ticks);
+            world.advance(TICK);
             world.heal();
             for (id, client) in &mut clients {
                 assert_opened(client, id, "s1");
             }
             assert_no_offences(&world);
         }
+    }
+}
+
+#[test]
+fn an_opener_that_is_alone_is_answered_though_its_context_could_not_be_taken_up_in_time() {
+    for host in SHARING {
+        let world = world(host);
+        let workers = [world.worker()];
+        let mut client = knock(&workers[0], "a", "1");
+        let (worker, call) = the_call(&workers);
+        worker.answer(&call, opened(&call, "s1"));
+        let (worker, call) = the_call(&workers);
+        // After the SDK's own.
+        world.fail("proxy_set_effective_context", When::Nth(1), BAD_ARGUMENT);
+        worker.answer(&call, Reply::new(202));
+        world.heal();
+        world.advance(TICK * 2);
+        assert_opened(&mut client, "1", "s1");
+        assert_no_offences(&world);
     }
 }
 
