@@ -48,9 +48,11 @@ mod abi {
 
     mod answers;
     mod budget;
+    mod cancel;
     mod failures;
     mod holding;
     mod line;
+    mod mixing;
     mod process;
     mod queue;
     mod reuse;
