@@ -16,6 +16,7 @@ use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::seat::{Holder, Knock, Ticket, Turn};
 use crate::seats::Knocked;
+use crate::time::Millis;
 
 /// How often who waits looks again by itself, in ticks: each second.
 pub const TICKS_PER_KNOCK: u32 = 4;
@@ -27,6 +28,8 @@ pub struct Waiting {
     initialize: Initialize,
     seat: Digest,
     knock: Knock,
+    /// It has waited, so what failed meanwhile is what it waited for.
+    has_waited: bool,
     /// How many ticks it has waited.
     ticks: u32,
     /// Its own errand is under way, and has a bound of its own.
@@ -112,6 +115,7 @@ impl Waiting {
             initialize,
             seat,
             knock,
+            has_waited: false,
             ticks: 0,
             is_away: false,
         })
@@ -130,7 +134,12 @@ impl Waiting {
     }
 
     fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
-        let knocked = plugin.knock(platform, &self.seat, &self.knock);
+        let mut knock = self.knock;
+        if !self.has_waited {
+            // Times alone don't say so: clocks are set back, and much happens in a millisecond.
+            knock.arrived = Millis(u64::MAX);
+        }
+        let knocked = plugin.knock(platform, &self.seat, &knock);
         match knocked {
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
@@ -185,6 +194,7 @@ impl Waiting {
 
     fn take_turn(mut self, plugin: &Plugin, turn: Turn) -> Went {
         let seat = self.seat;
+        self.has_waited = true;
         let (errand, signals) = match turn {
             Turn::Open => {
                 self.is_away = true;
