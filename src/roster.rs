@@ -17,8 +17,9 @@ use crate::platform::{PlatformError, Store, Written};
 use crate::table::TRIES;
 use crate::time::Millis;
 
-/// How many VMs can have a mailbox. Any more are woken by their ticks, and nobody knows that they live.
-pub const MAILBOXES: usize = 256;
+/// How many VMs can have a mailbox: workers, times the configurations that share a `vm_id`. Those of any more are woken
+/// by their ticks, and count as dead to the others: two could then open a session at the same time.
+pub const MAILBOXES: usize = 512;
 /// How often a VM says that it lives.
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// A VM that has said nothing for so long is no more.
@@ -169,10 +170,10 @@ mod tests {
     fn there_are_no_more_mailboxes_than_the_bound_says() {
         let store = FakePlatform::default();
         Roster::create(&store).unwrap();
-        for vm in 1..=256 {
+        for vm in 1..=512 {
             assert!(sign(&store, vm, NOW).is_some());
         }
-        assert_eq!(sign(&store, 257, NOW), None);
+        assert_eq!(sign(&store, 513, NOW), None);
         assert_eq!(store.dump()[0].1.len(), 16 * MAILBOXES);
     }
 
