@@ -50,6 +50,7 @@ mod abi {
     mod budget;
     mod cancel;
     mod failures;
+    mod forgotten;
     mod holding;
     mod line;
     mod mixing;
