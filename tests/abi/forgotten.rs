@@ -122,3 +122,21 @@ fn an_opener_whose_worker_was_taken_for_dead_still_gets_what_it_opened() {
         assert_no_offences(&world);
     }
 }
+
+#[test]
+fn where_headers_can_not_wait_sharing_begins_when_the_filter_has_found_that_out() {
+    let world = world((SHARING[0].0, false));
+    let workers = [world.worker()];
+    for n in 0..3 {
+        let mut early = knock(&workers[0], "a", "1");
+        world.advance(Duration::from_secs(1));
+        assert!(early.is_sent(), "{n} goes up as it came");
+        early.answer(&Reply::new(503)).close();
+    }
+    let mut clients = ["1", "2", "3"].map(|id| (knock(&workers[0], "a", id), id));
+    open(&workers, "s1");
+    for (client, id) in &mut clients {
+        assert_opened(client, id, "s1");
+    }
+    assert_no_offences(&world);
+}
