@@ -138,6 +138,10 @@ impl Seats {
                 }
             }
             if self.write(store, &place)? {
+                if place.before.is_none() && self.has_twin(store, &place)? {
+                    self.vacate(store, &place)?;
+                    continue;
+                }
                 return Ok(match turn {
                     Turn::Join(holder) => Knocked::Join(holder, words),
                     Turn::Failed => Knocked::Failed(words),
@@ -336,6 +340,31 @@ impl Seats {
         let key = self.table.key(place.slot);
         let written = store.write(&key, &place.seat.encode(), place.token)?;
         Ok(written == Written::Done)
+    }
+
+    /// Whether somebody else has placed the same seat in another slot at the same time. Both find that out, and try again.
+    fn has_twin(&self, store: &impl Store, place: &Place) -> Result<bool, PlatformError> {
+        let key = &place.seat.key;
+        for slot in self
+            .table
+            .neighbours(key)
+            .filter(|slot| *slot != place.slot)
+        {
+            let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
+            if stored.value.starts_with(key.as_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn vacate(&self, store: &impl Store, place: &Place) -> Result<(), PlatformError> {
+        let slot = self.table.key(place.slot);
+        let stored = store.read(&slot)?.unwrap_or_default();
+        if stored.value == place.seat.encode() {
+            store.write(&slot, &[], Some(stored.token))?;
+        }
+        Ok(())
     }
 
     /// Where the seat stands.

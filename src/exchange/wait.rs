@@ -1,6 +1,5 @@
 //! An `initialize` that waits: for a session that is being opened, or for its turn to open one.
 
-
 use super::body::passed_initialize;
 use super::plugin::woken;
 use super::{Exchange, Plugin, Request, RequestAction, Signal, Step};

@@ -22,7 +22,8 @@ pub const SHARING: [(&str, bool); 3] = [
 ];
 
 /// How often the filter looks after what waits.
-pub const TICK: Duration = Duration::from_millis(250);
+/// How often who waits looks again by itself.
+pub const LOOK: Duration = Duration::from_secs(1);
 
 /// A process on such a host.
 pub fn world((config, headers_may_wait_alone): (&str, bool)) -> World {

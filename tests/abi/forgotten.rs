@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::{
-    SHARING, TICK, asked, assert_no_offences, assert_opened, assert_refused, delete, head, knock,
+    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, delete, head, knock,
     message, name, open, opened, refused, send, the_call, world,
 };
 use super::head::Reply;
@@ -59,9 +59,9 @@ fn waits_end_though_the_clock_is_set_back() {
         let workers = [world.worker(), world.worker()];
         let _opener = knock(&workers[0], "a", "1");
         let mut waiting = knock(&workers[1], "a", "2");
-        world.advance(TICK * 2);
+        world.advance(LOOK);
         world.state().now -= super::world::nanoseconds(Duration::from_secs(3_600));
-        world.advance(Duration::from_secs(3_630) + TICK);
+        world.advance(Duration::from_secs(3_660) + LOOK);
         assert_refused(&mut waiting, "2", "503");
         assert_no_offences(&world);
     }
@@ -87,7 +87,7 @@ fn the_turns_of_a_hundred_workers_come_one_at_a_time() {
         open(&workers, caller);
         assert_opened(knock, "1", caller);
         if n % 10 == 0 {
-            world.advance(TICK);
+            world.advance(LOOK);
         }
         delete(&workers[n], caller, caller);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::crowd::{TICK, assert_no_offences, assert_opened, delete, knock, open, the_call};
+use super::crowd::{LOOK, assert_no_offences, assert_opened, delete, knock, open, the_call};
 use super::exchange::Exchange;
 use super::faults::{Fault, When};
 use super::head::Reply;
@@ -62,7 +62,7 @@ fn a_client_that_leaves_while_its_session_opens_keeps_it_for_a_lease_at_most() {
     world.advance(Duration::from_secs(50));
     assert!(workers.iter().all(|worker| worker.calls().is_empty()));
     let mut late = knock(&workers[1], "e", "1");
-    world.advance(Duration::from_secs(25) + TICK);
+    world.advance(Duration::from_secs(25) + LOOK);
     let (worker, call) = the_call(&workers);
     assert_eq!(call.headers.text(":method"), "DELETE");
     assert_eq!(call.headers.text("mcp-session-id"), "s2");
@@ -75,7 +75,7 @@ fn a_client_that_leaves_while_its_session_opens_keeps_it_for_a_lease_at_most() {
 fn a_client_that_leaves_while_it_ends_the_session_before_it_lets_the_next_one_go() {
     let world = World::new(QUEUE.replace("1m\",\"q", "1s\",\"q"));
     let (workers, mut line) = line(&world);
-    world.advance(Duration::from_secs(1) + TICK * 2);
+    world.advance(Duration::from_secs(1) + LOOK);
     let (worker, call) = the_call(&workers);
     assert_eq!(call.headers.text(":method"), "DELETE");
     line[0].close();
@@ -92,7 +92,7 @@ fn the_line_goes_on_when_the_worker_of_its_first_one_dies() {
     delete(&workers[0], "a", "s1");
     world.advance(Duration::from_millis(4_500));
     assert!(workers.iter().all(|worker| worker.calls().is_empty()));
-    world.advance(Duration::from_millis(500) + TICK);
+    world.advance(Duration::from_millis(500) + LOOK);
     assert_goes_on(&workers, &mut line[1], "c");
     assert_no_offences(&world);
 }
@@ -104,7 +104,7 @@ fn the_line_goes_on_when_the_worker_dies_that_opens_or_ends_a_session() {
         let world = World::new(if ends { &config } else { QUEUE });
         let (mut workers, mut line) = line(&world);
         if ends {
-            world.advance(Duration::from_secs(1) + TICK * 2);
+            world.advance(Duration::from_secs(1) + LOOK);
             let (_, call) = the_call(&workers);
             assert_eq!(call.headers.text(":method"), "DELETE");
         } else {
@@ -112,7 +112,7 @@ fn the_line_goes_on_when_the_worker_dies_that_opens_or_ends_a_session() {
             assert_eq!(workers[0].calls().len(), 1, "it is b's turn");
         }
         workers.remove(0).die();
-        world.advance(Duration::from_secs(5) + TICK);
+        world.advance(Duration::from_secs(5) + LOOK);
         assert_goes_on(&workers, &mut line[1], "c");
         assert_no_offences(&world);
     }
@@ -137,7 +137,7 @@ fn who_leaves_the_line_by_an_error_does_not_stand_in_it_any_more() {
             let (workers, mut line) = line(&world);
             world.fail(call, When::Nth(nth), Fault::Status(10));
             // A tick of all workers.
-            world.advance(TICK);
+            world.advance(LOOK);
             if !world.something_failed() {
                 break;
             }
@@ -169,7 +169,7 @@ fn a_client_that_could_not_leave_the_line_when_it_left_is_out_of_it_with_the_nex
             world.fail(call, When::Always, Fault::Status(status));
             line[0].close();
             world.heal();
-            world.advance(TICK);
+            world.advance(LOOK);
             delete(&workers[1], "a", "s1");
             assert_goes_on(&workers, &mut line[1], "c");
             assert_no_offences(&world);

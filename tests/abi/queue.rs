@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::{
-    TICK, asked, assert_no_offences, assert_opened, assert_refused, delete, head, knock, name,
+    LOOK, asked, assert_no_offences, assert_opened, assert_refused, delete, head, knock, name,
     open, opened, send, status, the_call,
 };
 use super::exchange::Exchange;
@@ -44,8 +44,8 @@ fn is_idle(workers: &[Worker]) -> bool {
 fn until_asked(world: &World, workers: &[Worker], most: Duration) -> Duration {
     let mut passed = Duration::ZERO;
     while is_idle(workers) && passed < most {
-        world.advance(TICK / 5);
-        passed += TICK / 5;
+        world.advance(LOOK / 20);
+        passed += LOOK / 20;
     }
     passed
 }
@@ -83,7 +83,7 @@ fn a_holder_that_sends_nothing_makes_room_after_its_lease_and_is_ended_without_a
         assert_opened(&mut knocks[0], "1", "s1");
         let passed = until_asked(&world, &workers, Duration::from_secs(20));
         assert!(passed >= Duration::from_secs(4), "{passed:?}");
-        assert!(passed <= Duration::from_secs(5) + TICK, "{passed:?}");
+        assert!(passed <= Duration::from_secs(5) + LOOK, "{passed:?}");
         let (worker, call) = the_call(&workers);
         assert_eq!(call.headers.text(":method"), "DELETE");
         assert_eq!(call.headers.text("mcp-session-id"), "s1");
@@ -152,7 +152,7 @@ fn a_long_call_keeps_the_lease_and_a_stream_of_events_does_not() {
         let passed = until_asked(&world, &workers, Duration::from_secs(20));
         assert!(passed >= Duration::from_secs(5), "{passed:?}");
         let lease = Duration::from_millis(6_250);
-        assert!(passed <= lease + TICK, "{passed:?}");
+        assert!(passed <= lease + LOOK, "{passed:?}");
         assert_eq!(name(&the_call(&workers).1), "DELETE");
         assert_no_offences(&world);
     }
@@ -174,7 +174,7 @@ fn past_its_bound_the_line_takes_nobody_and_who_waits_too_long_is_told_so() {
     assert_opened(&mut knocks[0], "1", "s1");
     world.advance(Duration::from_secs(2));
     assert!(knocks[1].waits() && knocks[2].waits());
-    world.advance(Duration::from_secs(1) + TICK);
+    world.advance(Duration::from_secs(1) + LOOK);
     for knock in &mut knocks[1..3] {
         assert!(retry_after(knock) > 0);
         assert_refused(knock, "1", "503");

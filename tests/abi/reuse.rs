@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::{
-    SHARING, TICK, asked, assert_no_offences, assert_opened, assert_refused, head, knock, name,
+    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, head, knock, name,
     open, opened, refused, send, status, the_call, world,
 };
 use super::exchange::Exchange;
@@ -170,7 +170,7 @@ fn when_the_openers_worker_dies_another_one_opens_as_soon_as_that_is_known() {
             .collect();
         world.advance(Duration::from_millis(4_500));
         assert_eq!(asked(&workers), [""; 0], "it may still live");
-        world.advance(Duration::from_millis(500) + TICK);
+        world.advance(Duration::from_millis(500) + LOOK);
         open(&workers, "s2");
         let ids = IDS.iter().enumerate().filter(|(n, _)| n % 3 != 0);
         for (knock, (_, id)) in knocks.iter_mut().zip(ids) {

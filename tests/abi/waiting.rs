@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::crowd::{
-    SHARING, TICK, asked, assert_no_offences, assert_opened, assert_refused, knock, open, opened,
+    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, knock, open, opened,
     status, the_call, world,
 };
 use super::exchange::Exchange;
@@ -66,7 +66,7 @@ fn a_context_that_can_not_be_taken_up_has_nobody_get_the_answer_of_another() {
                 BAD_ARGUMENT,
             );
             worker.answer(&call, Reply::new(202));
-            world.advance(TICK);
+            world.advance(LOOK);
             world.heal();
             for (id, client) in &mut clients {
                 assert_opened(client, id, "s1");
@@ -89,7 +89,7 @@ fn an_opener_that_is_alone_is_answered_though_its_context_could_not_be_taken_up_
         world.fail("proxy_set_effective_context", When::Nth(1), BAD_ARGUMENT);
         worker.answer(&call, Reply::new(202));
         world.heal();
-        world.advance(TICK * 2);
+        world.advance(LOOK);
         assert_opened(&mut client, "1", "s1");
         assert_no_offences(&world);
     }
@@ -161,7 +161,7 @@ fn a_wait_for_a_server_that_never_answers_has_an_end_for_all_but_the_opener() {
     let workers = [world.worker(), world.worker()];
     let mut clients = crowd(&workers[0], "a", 0..2);
     clients.extend(crowd(&workers[1], "a", 2..4));
-    world.advance(Duration::from_secs(30) + TICK);
+    world.advance(Duration::from_secs(60) + LOOK);
     for (id, client) in &mut clients[1..] {
         assert_refused(client, id, "503");
     }
