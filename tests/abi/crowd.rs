@@ -21,7 +21,6 @@ pub const SHARING: [(&str, bool); 3] = [
     (r#"{"on_reinitialize": "reuse"}"#, false),
 ];
 
-/// How often the filter looks after what waits.
 /// How often who waits looks again by itself.
 pub const LOOK: Duration = Duration::from_secs(1);
 
