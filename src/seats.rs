@@ -110,6 +110,7 @@ impl Seats {
             let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
             place.seat.forget_dead(lives);
             place.seat.retire(now, self.idle_timeout, self.max_age);
+            let came = place.seat.clone();
             let mut turn = place.seat.knock(knock, now, self.lease, self.queue);
             let mut words = Vec::new();
             if let Turn::Join(holder) = &turn {
@@ -123,6 +124,8 @@ impl Seats {
                             shares: false,
                             ..*knock
                         };
+                        // Where it stands in line, too.
+                        place.seat = came.clone();
                         turn = place.seat.knock(&alone, now, self.lease, self.queue);
                     }
                 }
@@ -132,7 +135,10 @@ impl Seats {
                 match self.words(store, place.slot, key, failure)? {
                     Some(kept) => words = kept,
                     None => {
-                        place.seat.failed = None;
+                        place.seat = Seat {
+                            failed: None,
+                            ..came
+                        };
                         turn = place.seat.knock(knock, now, self.lease, self.queue);
                     }
                 }
