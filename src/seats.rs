@@ -103,11 +103,11 @@ impl Seats {
         roster: &Roster,
         now: Millis,
     ) -> Result<Knocked, PlatformError> {
+        let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
         for _ in 0..TRIES {
-            let Some(mut place) = self.place(store, key)? else {
+            let Some(mut place) = self.place(store, key, lives)? else {
                 return Ok(Knocked::NoSeat);
             };
-            let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
             place.seat.forget_dead(lives);
             place.seat.retire(now, self.idle_timeout, self.max_age);
             let came = place.seat.clone();
@@ -395,7 +395,12 @@ impl Seats {
     }
 
     /// Where the seat stands, or else where it may.
-    fn place(&self, store: &impl Store, key: &Digest) -> Result<Option<Place>, PlatformError> {
+    fn place(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        lives: impl Fn(u64) -> bool,
+    ) -> Result<Option<Place>, PlatformError> {
         if let Some(place) = self.find(store, key)? {
             return Ok(Some(place));
         }
@@ -404,7 +409,11 @@ impl Seats {
             let stored = store.read(&self.table.key(slot))?;
             let token = stored.as_ref().map(|stored| stored.token);
             let other = Seat::decode(&stored.unwrap_or_default().value);
-            let used = other.and_then(|seat| seat.used()).unwrap_or_default();
+            let used = other.and_then(|mut seat| {
+                seat.forget_dead(&lives);
+                seat.used()
+            });
+            let used = used.unwrap_or_default();
             // One that is being opened or closed, or that somebody waits for, stays.
             let is_free = used != Seat::WANTED;
             let is_better = best.as_ref().is_none_or(|(least, _)| used < *least);
