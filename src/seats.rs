@@ -14,7 +14,7 @@ use crate::input::Input;
 use crate::memory::CODEC;
 use crate::platform::{PlatformError, Store, Written};
 use crate::roster::Roster;
-use crate::seat::{Holder, Knock, Seat, Ticket, Turn};
+use crate::seat::{Holder, Knock, Seat, State, Ticket, Turn};
 use crate::session::SessionId;
 use crate::table::{TRIES, Table};
 use crate::time::Millis;
@@ -170,8 +170,8 @@ impl Seats {
         holder: &Holder,
         result: Option<&[u8]>,
     ) -> Result<Changed, PlatformError> {
-        if let (Some(result), Some(place)) = (result, self.find(store, key)?) {
-            self.keep_words(store, place.slot, key, holder.opening, result)?;
+        if let Some(result) = result {
+            self.keep_words(store, key, ticket, holder.opening, result)?;
         }
         self.change(store, key, |seat| seat.take(holder, ticket))
     }
@@ -189,8 +189,8 @@ impl Seats {
         now: Millis,
     ) -> Result<Changed, PlatformError> {
         let words = words.filter(|words| words.len() <= WORDS_BYTES);
-        if let (Some(words), Some(place)) = (words, self.find(store, key)?) {
-            self.keep_words(store, place.slot, key, now.0, words)?;
+        if let Some(words) = words {
+            self.keep_words(store, key, ticket, now.0, words)?;
         }
         let failed = words.map(|_| now);
         self.change(store, key, |seat| {
@@ -430,16 +430,22 @@ impl Seats {
         Ok(best.map(|(_, place)| place))
     }
 
+    /// Unless the seat is kept for another by now, whose words may stand there.
     fn keep_words(
         &self,
         store: &impl Store,
-        slot: u32,
         key: &Digest,
+        ticket: Ticket,
         opening: u64,
         words: &[u8],
     ) -> Result<(), PlatformError> {
+        let place = self.find(store, key)?;
+        let Some(place) = place.filter(|place| place.seat.state == State::Opening(ticket)) else {
+            return Ok(());
+        };
         let value = [key.as_bytes(), &opening.to_le_bytes()[..], words].concat();
-        store.write(&self.words_key(slot), &value, None).map(|_| ())
+        let words_key = self.words_key(place.slot);
+        store.write(&words_key, &value, None).map(|_| ())
     }
 
     fn words(
