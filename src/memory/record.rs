@@ -135,13 +135,19 @@ impl CallerRecord {
             .find(|session| session.id == *id && session.endpoint == *endpoint)
     }
 
-    /// Adds a session as the latest of its endpoint.
+    /// Adds a session as the latest of its endpoint. One that is known already is still shared: some servers answer an
+    /// `initialize` in a session well.
     pub fn learn(&mut self, new: Session) {
+        let known = self.session(&new.endpoint, &new.id);
+        let (is_shared, is_owned) =
+            known.map_or((false, false), |known| (known.shared, known.owned));
         self.sessions
             .retain(|session| session.id != new.id || session.endpoint != new.endpoint);
         self.unset_latest(&new.endpoint);
         self.sessions.push(Session {
             latest: true,
+            shared: is_shared || new.shared,
+            owned: is_owned || new.owned,
             ..new
         });
     }
