@@ -168,6 +168,8 @@ pub struct Sent {
     outcome: Outcome,
     /// The request's headers, if an `initialize` may not go on.
     knocks: Option<Headers>,
+    /// What is to be said of its lease once it is known to be no such `initialize`.
+    attends: Option<Signal>,
 }
 
 /// See [`Exchange::Learned`].

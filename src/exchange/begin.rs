@@ -266,6 +266,7 @@ impl<P: Platform> Arrival<'_, P> {
             is_owned: false,
             outcome,
             knocks: None,
+            attends: None,
         };
         (
             Exchange::Sent(sent),

@@ -238,6 +238,7 @@ impl Held {
             is_owned: false,
             outcome,
             knocks: None,
+            attends: None,
         })
     }
 }
@@ -253,6 +254,8 @@ impl Sent {
         let was_known = self.body.kind().is_some();
         let body = self.body.scan(bytes, ended);
         let mut sent = Self { body, ..self };
+        let is_settled = sent.body.kind().is_some() || sent.body.is_too_long();
+        let attends = sent.attends.take_if(|_| is_settled);
         match sent.body.kind() {
             Some(Kind::Initialize) if !was_known => {
                 let body = sent.body.kept.take();
@@ -272,7 +275,11 @@ impl Sent {
             }
             Some(Kind::Initialize | Kind::Initialized | Kind::Other) | None => {}
         }
-        (Exchange::Sent(sent), RequestAction::Continue.into())
+        let signals = attends.into_iter().collect();
+        (
+            Exchange::Sent(sent),
+            Step::new(RequestAction::Continue, signals),
+        )
     }
 }
 
@@ -330,6 +337,7 @@ pub(super) fn passed_initialize(request: Request) -> Exchange {
         is_owned: false,
         outcome: Outcome::PassedInitialize,
         knocks: None,
+        attends: None,
     })
 }
 
@@ -362,9 +370,10 @@ impl Belongs {
         let Self { session, is_own } = self;
         let mut signals = plugin.refresh(platform, &request, &session, is_translated);
         let is_post = headers.get(":method") == Some(b"POST");
-        if let Some(seat) = plugin.seat(&request).filter(|_| is_post) {
-            signals.push(Signal::Attends(seat, session.id.clone()));
-        }
+        let seat = plugin.seat(&request).filter(|_| is_post);
+        let mut attends = seat.map(|seat| Signal::Attends(seat, session.id.clone()));
+        // An initialize may still have to wait for the very lease that it would renew.
+        signals.extend(attends.take_if(|_| body.kind().is_some()));
         let mut edits = if is_own {
             Vec::new()
         } else {
@@ -395,6 +404,7 @@ impl Belongs {
                 Outcome::Repaired
             },
             knocks: None,
+            attends,
         };
         (Exchange::Sent(sent), Step::new(action, signals))
     }
