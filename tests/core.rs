@@ -17,12 +17,19 @@ mod sequences;
 #[path = "../src/testing.rs"]
 mod testing;
 
-use scenario::Level;
+use std::panic::catch_unwind;
+
+use scenario::{Level, Scenario};
 
 #[test]
 fn every_scenario_holds_in_the_core() {
     let scenarios = scenario::at(Level::Core);
-    scenarios.iter().for_each(run::run);
+    let fails = |scenario: &&Scenario| catch_unwind(|| run::run(scenario)).is_err();
+    let failed = scenarios.iter().filter(fails);
+    let failed: Vec<_> = failed
+        .map(|scenario| format!("{}.json: '{}'", scenario.file, scenario.name))
+        .collect();
+    assert!(failed.is_empty(), "see above:\n{}", failed.join("\n"));
     println!("{} scenarios", scenarios.len());
 }
 

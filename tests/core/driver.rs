@@ -73,6 +73,8 @@ impl Envoy {
     pub fn new(config: &[u8]) -> Self {
         let config = Config::parse(config).unwrap();
         let platform = FakePlatform::default();
+        // No time since 1970 is none at all.
+        platform.advance(1_790_000_000_000);
         platform.set_attribute("xds.cluster_name", "server");
         let plugin = Plugin::new(config, [7; 32], b"", 1);
         plugin.create_tables(&platform).unwrap();
@@ -175,7 +177,7 @@ impl Stream<'_> {
     }
 
     fn obey(&mut self, step: Step<RequestAction>, body_ended: Option<bool>) {
-        self.seen.note(&step.signals);
+        self.note(&step.signals);
         match step.action {
             RequestAction::Hold => {}
             RequestAction::Continue => self.pass_body(Vec::new(), body_ended),
@@ -233,31 +235,42 @@ impl Stream<'_> {
         let (next, mut step) = state.answer_headers(self.plugin, self.platform, &headers);
         self.state = next;
         while let AnswerAction::Ask(ping) = step.action {
-            self.seen.note(&step.signals);
+            self.note(&step.signals);
             self.seen.calls.push(ping);
             let status = calls.next().map(|call| call.answer.status);
             let state = std::mem::take(&mut self.state);
             (self.state, step) = state.ping_answered(self.plugin, self.platform, status);
         }
-        self.seen.note(&step.signals);
+        self.note(&step.signals);
         let script = answer.body.as_deref().unwrap_or_default();
         let body = tokens::answered(script, &tokens::within(&self.seen.body));
         let state = std::mem::take(&mut self.state);
         let (next, step) = state.answer_body(self.plugin, self.platform, &body, body.len());
         self.state = next;
-        self.seen.note(&step.signals);
+        self.note(&step.signals);
         self.seen.answer_body = match &mut self.ids {
             Some(ids) => ids.answer_body(&body, true),
             None => body,
         };
     }
 
+    fn note(&mut self, signals: &[Signal]) {
+        self.seen.note(signals);
+        for signal in signals {
+            if let Signal::Attends(seat, session) = signal {
+                let (seats, now) = (&self.plugin.seats, self.platform.now());
+                seats.touch(self.platform, seat, session, now).unwrap();
+            }
+        }
+    }
+
     fn over(mut self) -> Seen {
-        let signals = self.state.over(self.plugin, self.platform);
-        self.seen.note(&signals);
-        if let Some(ids) = self.ids {
+        let state = std::mem::take(&mut self.state);
+        let signals = state.over(self.plugin, self.platform);
+        self.note(&signals);
+        if let Some(ids) = self.ids.take() {
             let signals = ids.over(self.plugin, self.platform);
-            self.seen.note(&signals);
+            self.note(&signals);
         }
         self.seen
     }

@@ -238,6 +238,7 @@ const FILES: &[(&str, &[u8])] = files![
     "lifetimes",
     "observe",
     "repair",
+    "reuse",
     "untouched",
 ];
 const PARTS: &[u8] = include_bytes!("../scenarios/parts.json");
