@@ -239,6 +239,7 @@ const FILES: &[(&str, &[u8])] = files![
     "observe",
     "repair",
     "reuse",
+    "shared",
     "untouched",
 ];
 const PARTS: &[u8] = include_bytes!("../scenarios/parts.json");
