@@ -16,11 +16,15 @@ use crate::platform::{PlatformError, Store, Written};
 use crate::roster::Roster;
 use crate::seat::{Holder, Knock, Seat, State, Ticket, Turn};
 use crate::session::SessionId;
-use crate::table::{TRIES, Table};
+use crate::table::Table;
 use crate::time::Millis;
 
 /// The most that is kept of what a server said, in bytes.
 pub const WORDS_BYTES: usize = INITIALIZE_RESULT_BYTES;
+
+/// How often a change is tried: all who wait on all workers are woken at once, and one that is lost could keep a seat for
+/// nobody, or let a second session be opened.
+const TRIES: u32 = 32;
 
 /// See the module.
 #[derive(Clone, Debug)]
