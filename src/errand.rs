@@ -15,12 +15,13 @@ use crate::initialize::Initialize;
 use crate::initialize_result::read_result;
 use crate::memory::CallerRecord;
 use crate::outcome::Outcome;
-use crate::platform::{Platform, PlatformError};
+use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::seat::{Holder, Ticket};
-use crate::seats::{Changed, WORDS_BYTES};
+use crate::seats::WORDS_BYTES;
 use crate::session::{ProtocolVersion, SessionId};
 use crate::subrequest::{Message, Subrequest, Target};
+use crate::time::Millis;
 
 /// See the module. It holds a client's headers for as long as it lasts, and no longer.
 pub struct Errand {
@@ -91,6 +92,48 @@ pub struct Over {
     pub reply: Option<(Reply, Outcome)>,
     /// Whether those who wait for the seat have to look again.
     pub wakes: bool,
+    /// What could not be written down at the seat, and is to be tried again.
+    pub unsettled: Option<Ending>,
+}
+
+/// The end of an errand, to be written down at its seat.
+pub struct Ending {
+    seat: Digest,
+    ticket: Ticket,
+    change: Change,
+}
+
+enum Change {
+    Take(Box<Holder>, Option<Vec<u8>>),
+    Fail(Option<Vec<u8>>, Millis),
+    Free,
+}
+
+impl Ending {
+    /// Writes it down. For as long as the host refuses that, the seat is kept for nobody.
+    #[must_use]
+    pub fn settle(self, plugin: &Plugin, platform: &impl Platform) -> (Over, Vec<Signal>) {
+        let (seats, seat, ticket) = (&plugin.seats, self.seat, self.ticket);
+        let changed = match &self.change {
+            Change::Take(holder, result) => {
+                seats.take(platform, &seat, ticket, holder, result.as_deref())
+            }
+            Change::Fail(words, now) => seats.fail(platform, &seat, ticket, words.as_deref(), *now),
+            Change::Free => seats.free(platform, &seat, ticket),
+        };
+        let (wakes, unsettled, signals) = match changed {
+            Ok(changed) => (changed.wakes, None, Vec::new()),
+            Err(error) => (false, Some(self), vec![Signal::Failed(error)]),
+        };
+        let over = Over {
+            seat,
+            ticket,
+            reply: None,
+            wakes,
+            unsettled,
+        };
+        (over, signals)
+    }
 }
 
 impl Errand {
@@ -183,22 +226,18 @@ impl Errand {
             ticket,
             stage,
         } = self;
-        let over = |(reply, changed, mut signals): End| {
-            let changed = changed.unwrap_or_else(|error| {
-                signals.push(Signal::Failed(error));
-                Changed::default()
-            });
-            let over = Over {
+        let over = |(reply, change, mut signals): End| {
+            let ending = Ending {
                 seat,
                 ticket,
-                reply,
-                wakes: changed.wakes,
+                change,
             };
-            (Progress::Over(over), signals)
+            let (over, failed) = ending.settle(plugin, platform);
+            signals.extend(failed);
+            (Progress::Over(Over { reply, ..over }), signals)
         };
         match stage {
-            Stage::Open(opening) => match opening.answered(plugin, platform, &seat, ticket, answer)
-            {
+            Stage::Open(opening) => match opening.answered(plugin, platform, ticket, answer) {
                 Ok((opened, signals)) => {
                     let stage = Stage::Announce(Box::new(opened));
                     let next = Self {
@@ -211,20 +250,16 @@ impl Errand {
                 Err(end) => over(end),
             },
             // Whatever the answer was: if the session is not ready, its clients will hear of it.
-            Stage::Announce(opened) => over(opened.take(plugin, platform, &seat, ticket)),
+            Stage::Announce(opened) => over(opened.take(Vec::new())),
             Stage::Close(closing) => {
                 let signals = closing.forget(plugin, platform);
-                over((None, plugin.seats.free(platform, &seat, ticket), signals))
+                over((None, Change::Free, signals))
             }
         }
     }
 }
 
-type End = (
-    Option<(Reply, Outcome)>,
-    Result<Changed, PlatformError>,
-    Vec<Signal>,
-);
+type End = (Option<(Reply, Outcome)>, Change, Vec<Signal>);
 
 impl Opening {
     /// Where the request goes.
@@ -237,7 +272,6 @@ impl Opening {
         self,
         plugin: &Plugin,
         platform: &impl Platform,
-        seat: &Digest,
         ticket: Ticket,
         answer: Option<Answer>,
     ) -> Result<(Opened, Vec<Signal>), End> {
@@ -245,7 +279,7 @@ impl Opening {
         let (Some(answer), Some(status)) = (answer, status) else {
             let words = "the MCP server did not answer the initialize in time";
             let reply = Reply::error(504, &self.initialize.id, words);
-            return Err(self.failed(plugin, platform, seat, ticket, reply));
+            return Err(self.failed(plugin, platform, reply));
         };
         let Answer { headers, body } = answer;
         let opened = (200..=299)
@@ -255,7 +289,7 @@ impl Opening {
         let result = read_result(&headers, &body);
         let reply = Reply::passed_on(status, &headers, body);
         let Some(id) = session else {
-            return Err(self.failed(plugin, platform, seat, ticket, reply));
+            return Err(self.failed(plugin, platform, reply));
         };
         let now = platform.now();
         let holder = Holder {
@@ -286,19 +320,11 @@ impl Opening {
         if opened.result.is_some() {
             return Ok((opened, signals));
         }
-        let (reply, changed, _) = opened.take(plugin, platform, seat, ticket);
-        Err((reply, changed, signals))
+        Err(opened.take(signals))
     }
 
     /// The server opened no session.
-    fn failed(
-        &self,
-        plugin: &Plugin,
-        platform: &impl Platform,
-        seat: &Digest,
-        ticket: Ticket,
-        reply: Reply,
-    ) -> End {
+    fn failed(&self, plugin: &Plugin, platform: &impl Platform, reply: Reply) -> End {
         let endpoint = self.request.endpoint;
         let is_sessionless = (200..=299).contains(&reply.status);
         let signals = if is_sessionless {
@@ -309,19 +335,15 @@ impl Opening {
         };
         // Of one that opens none everybody gets its own answer; a refusal is everybody's.
         let words = (self.shares && !is_sessionless).then(|| reply.encode());
-        let now = platform.now();
-        let changed = plugin
-            .seats
-            .fail(platform, seat, ticket, words.as_deref(), now);
-        (Some((reply, Outcome::PassedInitialize)), changed, signals)
+        let change = Change::Fail(words, platform.now());
+        (Some((reply, Outcome::PassedInitialize)), change, signals)
     }
 }
 
 impl Opened {
-    fn take(self, plugin: &Plugin, platform: &impl Platform, seat: &Digest, ticket: Ticket) -> End {
-        let (holder, result) = (&self.holder, self.result.as_deref());
-        let changed = plugin.seats.take(platform, seat, ticket, holder, result);
-        (Some((self.reply, Outcome::Learned)), changed, Vec::new())
+    fn take(self, signals: Vec<Signal>) -> End {
+        let change = Change::Take(Box::new(self.holder), self.result);
+        (Some((self.reply, Outcome::Learned)), change, signals)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::attendance::Attendance;
 use crate::config::{Config, OnReinitialize};
 use crate::digest::Digest;
-use crate::errand::{Answer, Errand, Over, Progress};
+use crate::errand::{Answer, Ending, Errand, Over, Progress};
 use crate::exchange::{Plugin, Signal, leave_line};
 use crate::filter;
 use crate::hold::{Holds, Reason};
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     under_way: RefCell<BTreeMap<u32, Errand>>,
     /// Ends of errands that somebody who waits could not be told of; no more than may wait.
     untold: RefCell<Vec<Over>>,
+    /// Ends of errands that could not be written down at their seats; no more than may wait.
+    unsettled: RefCell<Vec<Ending>>,
     mailbox: Cell<Option<Mailbox>>,
     attendance: RefCell<Attendance>,
     /// The seat to be looked at next for a session that has expired.
@@ -87,6 +89,7 @@ impl Worker {
             errands: RefCell::default(),
             under_way: RefCell::default(),
             untold: RefCell::default(),
+            unsettled: RefCell::default(),
             mailbox: Cell::default(),
             attendance: RefCell::default(),
             next_seat: Cell::default(),
@@ -139,6 +142,7 @@ impl Worker {
         self.watch(Self::agree);
         self.watch(Self::sweep);
         if self.config.on_reinitialize != OnReinitialize::Forward {
+            self.settle();
             self.watch(Self::renew_leases);
             self.watch(Self::end_expired);
             self.clear_lines();
@@ -390,12 +394,32 @@ impl Worker {
         }
         match progress {
             Progress::Next(errand) => self.errands.borrow_mut().push(errand),
-            Progress::Over(over) => {
-                if over.wakes {
-                    self.note(&Signal::Wake(over.seat));
-                }
-                self.tell(over);
+            Progress::Over(over) => self.errand_over(over),
+        }
+    }
+
+    fn errand_over(&self, mut over: Over) {
+        if let Some(ending) = over.unsettled.take() {
+            let mut unsettled = self.unsettled.borrow_mut();
+            if unsettled.len() < MOST_WAITING {
+                unsettled.push(ending);
             }
+        }
+        if over.wakes {
+            self.note(&Signal::Wake(over.seat));
+        }
+        self.tell(over);
+    }
+
+    /// Writes down at seats what could not be written down before.
+    fn settle(&self) {
+        let Some(plugin) = self.plugin() else { return };
+        for ending in mem::take(&mut *self.unsettled.borrow_mut()) {
+            let (over, signals) = ending.settle(&plugin, &Host::default());
+            for signal in &signals {
+                self.note(signal);
+            }
+            self.errand_over(over);
         }
     }
 
