@@ -101,6 +101,8 @@ pub struct Ending {
     seat: Digest,
     ticket: Ticket,
     change: Change,
+    /// The seat was not to be found, or kept for another, when it was looked for.
+    is_missing: bool,
 }
 
 enum Change {
@@ -110,7 +112,8 @@ enum Change {
 }
 
 impl Ending {
-    /// Writes it down. For as long as the host refuses that, the seat is kept for nobody.
+    /// Writes it down. For as long as the host refuses that, or shows something else where the seat is, that is kept for
+    /// nobody.
     #[must_use]
     pub fn settle(self, plugin: &Plugin, platform: &impl Platform) -> (Over, Vec<Signal>) {
         let (seats, seat, ticket) = (&plugin.seats, self.seat, self.ticket);
@@ -122,7 +125,14 @@ impl Ending {
             Change::Free => seats.free(platform, &seat, ticket),
         };
         let (wakes, unsettled, signals) = match changed {
-            Ok(changed) => (changed.wakes, None, Vec::new()),
+            Ok(changed) if changed.is_done || self.is_missing => (changed.wakes, None, Vec::new()),
+            Ok(_) => {
+                let once_more = Self {
+                    is_missing: true,
+                    ..self
+                };
+                (false, Some(once_more), Vec::new())
+            }
             Err(error) => (false, Some(self), vec![Signal::Failed(error)]),
         };
         let over = Over {
@@ -231,6 +241,7 @@ impl Errand {
                 seat,
                 ticket,
                 change,
+                is_missing: false,
             };
             let (over, failed) = ending.settle(plugin, platform);
             signals.extend(failed);
