@@ -447,7 +447,8 @@ impl Seats {
         let Some(place) = place.filter(|place| place.seat.state == State::Opening(ticket)) else {
             return Ok(());
         };
-        let value = [key.as_bytes(), &opening.to_le_bytes()[..], words].concat();
+        let numbers = [opening, words.len() as u64].map(u64::to_le_bytes).concat();
+        let value = [key.as_bytes(), numbers.as_slice(), words].concat();
         let words_key = self.words_key(place.slot);
         store.write(&words_key, &value, None).map(|_| ())
     }
@@ -462,7 +463,9 @@ impl Seats {
         let stored = store.read(&self.words_key(slot))?.unwrap_or_default();
         let mut input = Input(&stored.value);
         let is_it = input.digest() == Some(*key) && input.number() == Some(opening);
-        Ok(is_it.then(|| input.0.to_vec()))
+        let length = input.number().filter(|_| is_it);
+        let is_whole = length == Some(input.0.len() as u64);
+        Ok(is_whole.then(|| input.0.to_vec()))
     }
 
     fn words_key(&self, slot: u32) -> String {
