@@ -237,6 +237,7 @@ const FILES: &[(&str, &[u8])] = files![
     "learning",
     "lifetimes",
     "observe",
+    "queue",
     "repair",
     "reuse",
     "shared",
