@@ -4,18 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::flow::Passed;
 use super::head::Headers;
-use crate::scenario::{Answer, Exchange, Scenario};
+use crate::scenario::{Answer, Call, Exchange, Scenario};
 
 /// The ids of each caller.
 pub struct Given {
     caller_headers: Vec<String>,
+    /// Whether any request may go into a session before it is known what it is: where headers don't wait, and the
+    /// filter answers an `initialize` itself.
+    any_goes: bool,
     ids: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// The statuses and bodies of the answers to each caller's `initialize`s that the filter made.
+    answers: BTreeMap<String, BTreeSet<(u16, Vec<u8>)>>,
 }
 
 impl Given {
     pub fn new(scenario: &Scenario) -> Self {
-        let names = scenario.config["caller"]["headers"].as_array().cloned();
+        let config = &scenario.config;
+        let names = config["caller"]["headers"].as_array().cloned();
         let names = names.map(|names| {
             names
                 .iter()
@@ -27,7 +34,10 @@ impl Given {
             names.unwrap_or_else(|| vec!["authorization".to_owned(), "x-api-key".to_owned()]);
         Self {
             caller_headers,
+            any_goes: config["on_reinitialize"] == "reuse"
+                && config["hold_request_headers"] != true,
             ids: BTreeMap::new(),
+            answers: BTreeMap::new(),
         }
     }
 
@@ -38,6 +48,37 @@ impl Given {
     /// What the filter's own calls open may already serve the exchange that they belong to.
     pub fn note_calls(&mut self, spec: &Exchange) {
         self.note_answers(spec, spec.calls.iter().map(|call| &call.answer));
+        let opening = |call: &&Call| call.rpc.as_deref() == Some("initialize");
+        let answers = spec.calls.iter().filter(opening).map(|call| {
+            let Answer { status, body, .. } = &call.answer;
+            (*status, body.clone().unwrap_or_default())
+        });
+        // One that the scenario does not know of is answered like this.
+        let answers = answers.chain([(200, Vec::new())]);
+        self.answers
+            .entry(self.whose(spec))
+            .or_default()
+            .extend(answers);
+    }
+
+    /// Whether the filter may have answered an `initialize` like this: with what a server said to one that it made for
+    /// this caller, or with a session of this caller's that it has not heard the end of.
+    pub fn may_answer(&self, spec: &Exchange, client: &Passed) -> bool {
+        let Some(headers) = client.headers.as_ref().filter(|_| is_initialize(spec)) else {
+            return false;
+        };
+        let whose = self.whose(spec);
+        let status = headers.text(":status");
+        let heard = self.answers.get(&whose).is_some_and(|answers| {
+            let mut answers = answers.iter();
+            answers.any(|(code, body)| code.to_string() == status && *body == client.body)
+        });
+        let session = headers.first("mcp-session-id");
+        let lives = session.is_some_and(|id| {
+            let ids = self.ids.get(&whose);
+            ids.is_some_and(|ids| ids.contains(id))
+        });
+        heard || lives && status == "200"
     }
 
     fn note_answers<'a>(&mut self, spec: &Exchange, answers: impl Iterator<Item = &'a Answer>) {
@@ -61,7 +102,7 @@ impl Given {
                     .ids
                     .get(&self.whose(spec))
                     .is_some_and(|ids| ids.contains(value));
-                own && !is_initialize(spec)
+                own && (self.any_goes || !is_initialize(spec))
             }
             "mcp-protocol-version" => value.starts_with(b"20"),
             _ => value == b"application/json, text/event-stream",

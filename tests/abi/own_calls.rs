@@ -71,7 +71,7 @@ fn assert_ping(call: &HttpCall, request: &Headers, first: bool) {
 }
 
 /// Its method, and the method of its message; bodies that are no message show themselves.
-fn shown(call: &HttpCall) -> (String, Option<String>) {
+pub fn shown(call: &HttpCall) -> (String, Option<String>) {
     let rpc = (!call.body.is_empty()).then(|| {
         let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         let method = body["method"].as_str().map(str::to_owned);

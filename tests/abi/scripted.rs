@@ -2,6 +2,7 @@
 
 use super::calls::HttpCall;
 use super::head::Reply;
+use super::own_calls;
 use super::worker::Worker;
 use crate::scenario::tokens::{self, Translated};
 use crate::scenario::{Answer, Call};
@@ -11,7 +12,7 @@ const MOST_CALLS: usize = 64;
 
 pub struct Server {
     workers: Vec<Worker>,
-    script: Vec<Answer>,
+    script: Vec<Call>,
     /// The calls that were made before.
     before: usize,
 }
@@ -20,7 +21,7 @@ impl Server {
     pub fn new(workers: &[Worker], calls: &[Call]) -> Self {
         let mut server = Self {
             workers: workers.to_vec(),
-            script: calls.iter().map(|call| call.answer.clone()).collect(),
+            script: calls.to_vec(),
             before: 0,
         };
         server.before = server.calls().len();
@@ -47,16 +48,25 @@ impl Server {
             let Some((worker, call)) = open.min_by_key(|(_, call)| call.order) else {
                 return;
             };
-            let place = self
-                .calls()
-                .iter()
-                .position(|made| made.order == call.order);
-            let script = place.and_then(|place| self.script.get(place));
-            let seen = tokens::within(&call.body);
-            let answer = script.map_or_else(|| Reply::new(200), |answer| reply(answer, &seen));
-            worker.answer(&call, answer);
+            worker.answer(&call, self.answer_to(&call));
         }
         panic!("the filter makes call after call");
+    }
+
+    /// The script's answer to a call of this kind: the first one's to the first, and so on.
+    fn answer_to(&self, call: &HttpCall) -> Reply {
+        let kind = own_calls::shown(call);
+        let made = self.calls().into_iter();
+        let before = made.filter(|made| made.order < call.order && own_calls::shown(made) == kind);
+        let mut of_kind = self
+            .script
+            .iter()
+            .filter(|scripted| (&scripted.method, &scripted.rpc) == (&kind.0, &kind.1));
+        let seen = tokens::within(&call.body);
+        of_kind.nth(before.count()).map_or_else(
+            || Reply::new(200),
+            |scripted| reply(&scripted.answer, &seen),
+        )
     }
 }
 
