@@ -106,7 +106,8 @@ pub struct Ending {
 }
 
 enum Change {
-    Take(Box<Holder>, Option<Vec<u8>>),
+    /// By this session; its `InitializeResult` if that can be shared.
+    Take(Box<(Holder, Option<Vec<u8>>)>),
     Fail(Option<Vec<u8>>, Millis),
     Free,
 }
@@ -118,7 +119,8 @@ impl Ending {
     pub fn settle(self, plugin: &Plugin, platform: &impl Platform) -> (Over, Vec<Signal>) {
         let (seats, seat, ticket) = (&plugin.seats, self.seat, self.ticket);
         let changed = match &self.change {
-            Change::Take(holder, result) => {
+            Change::Take(taken) => {
+                let (holder, result) = taken.as_ref();
                 seats.take(platform, &seat, ticket, holder, result.as_deref())
             }
             Change::Fail(words, now) => seats.fail(platform, &seat, ticket, words.as_deref(), *now),
@@ -353,7 +355,7 @@ impl Opening {
 
 impl Opened {
     fn take(self, signals: Vec<Signal>) -> End {
-        let change = Change::Take(Box::new(self.holder), self.result);
+        let change = Change::Take(Box::new((self.holder, self.result)));
         (Some((self.reply, Outcome::Learned)), change, signals)
     }
 }
