@@ -375,3 +375,6 @@ impl Closing {
             .1
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,6 @@ impl<P: Platform> InFlight for Registry<'_, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -301,15 +301,7 @@ impl World {
         Some(self.errands.remove(index).0)
     }
 
-    fn fingerprint(
-        &self,
-    ) -> (
-        Vec<u8>,
-        Millis,
-        [Request; 4],
-        Vec<(u64, Option<u64>)>,
-        [bool; 2],
-    ) {
+    fn fingerprint(&self) -> impl Ord + use<> {
         (
             self.seat.encode(),
             self.now,
