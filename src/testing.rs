@@ -25,6 +25,19 @@ pub struct FakePlatform {
 
 #[allow(dead_code, reason = "each test uses some of it")]
 impl FakePlatform {
+    /// Another one that is as this one is now.
+    pub fn copy(&self) -> Self {
+        Self {
+            data: self.data.clone(),
+            attributes: self.attributes.clone(),
+            now: self.now.clone(),
+            nonce: self.nonce.clone(),
+            is_crowded: self.is_crowded.clone(),
+            last_token: self.last_token.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Sets an attribute, its path joined by dots.
     pub fn set_attribute(&self, path: &str, value: &str) {
         self.attributes

@@ -243,6 +243,7 @@ fn a_session_that_is_not_trusted_is_closed_for_the_next_one_and_shared_with_nobo
     for knock in [sharing, with_others, alone] {
         let mut place = seat(taken(9), &[]);
         place.distrust(&id(9));
+        place.touch(&id(9), LEASE_OVER);
         assert!(matches!(
             knocks(&mut place, knock(1), NOW),
             Turn::Close(holder) if holder.session == id(9)
@@ -278,6 +279,29 @@ fn a_session_expires_by_idleness_and_by_age_and_only_whoever_looked_ends_it() {
         busy.expire(ticket(1), Millis(NOW.0 + 100_000), idle, age)
             .is_some()
     );
+}
+
+#[test]
+fn a_session_that_has_expired_is_trusted_no_more_before_anybody_ends_it() {
+    let (idle, age) = (Duration::from_secs(10), Duration::from_secs(100));
+    let mut place = seat(taken(9), &[5]);
+    place.retire(Millis(NOW.0 + 9_999), idle, age);
+    assert_eq!(place, seat(taken(9), &[5]));
+    for (used, now) in [(0, 10_000), (99_999, 100_000)] {
+        let mut place = seat(taken(9), &[]);
+        place.touch(&id(9), Millis(NOW.0 + used));
+        let now = Millis(NOW.0 + now);
+        place.retire(now, idle, age);
+        assert!(matches!(
+            knocks(&mut place, sharing(1), now),
+            Turn::Close(_)
+        ));
+    }
+    for state in [State::Free, opening(1), closing(1)] {
+        let mut place = seat(state.clone(), &[]);
+        place.retire(Millis(u64::MAX), idle, age);
+        assert_eq!(place.state, state);
+    }
 }
 
 #[test]

@@ -144,16 +144,32 @@ fn seats_with_one_home_are_never_mixed_up() {
 }
 
 #[test]
-fn where_all_slots_are_in_use_there_is_no_seat_until_one_has_been_idle_for_a_lease() {
+fn a_seat_that_made_room_is_a_miss_and_its_words_go_to_nobody() {
     let (seats, store) = seats(1);
     open(&seats, &store, 1, 7, NOW);
-    let early = Millis(LEASE_OVER.0 - 1);
-    assert_eq!(knocks(&seats, &store, 2, &knock(8), early), Knocked::NoSeat);
-    assert!(is_taken(&seats, &store, 1));
-    open(&seats, &store, 2, 8, LEASE_OVER);
+    let turn = knocks(&seats, &store, 2, &knock(7), NOW);
+    assert_eq!(turn, Knocked::Turn(Turn::Open));
     assert_eq!(there(&seats, &store, 1), None);
-    let turn = knocks(&seats, &store, 2, &knock(9), LEASE_OVER);
-    assert_eq!(turn, joins(8, LEASE_OVER), "and not with the other's words");
+    take(&seats, &store, 2, 7, NOW, None);
+    assert_eq!(knocks(&seats, &store, 2, &knock(9), NOW), QUEUES);
+}
+
+#[test]
+fn a_seat_that_two_place_at_the_same_time_stands_in_one_slot_in_the_end() {
+    let (seats, store) = seats(16);
+    let rival = seats.clone();
+    store.before_next_write(move |store| {
+        let mut seat = Seat::new(key(1));
+        seat.state = State::Opening(ticket(2));
+        store
+            .write(&rival.table.key(1), &seat.encode(), None)
+            .unwrap();
+    });
+    assert_eq!(knocks(&seats, &store, 1, &knock(1), NOW), WAITS);
+    let standing = store.dump().into_iter();
+    let standing = standing.filter(|(_, value)| value.starts_with(key(1).as_bytes()));
+    assert_eq!(standing.count(), 1);
+    assert!(take(&seats, &store, 1, 2, NOW, Some(RESULT)).wakes);
 }
 
 #[test]
@@ -273,14 +289,20 @@ fn who_can_not_share_for_want_of_words_keeps_its_place_in_line() {
 }
 
 #[test]
-fn a_session_that_is_too_old_is_shared_with_nobody_more() {
-    let (seats, store) = seats(16);
-    open(&seats, &store, 1, 7, NOW);
-    let day = 24 * 60 * 60 * 1000;
-    let young = Millis(NOW.0 + day - 1);
-    assert_eq!(knocks(&seats, &store, 1, &knock(8), young), joins(7, NOW));
-    let turn = knocks(&seats, &store, 1, &knock(8), Millis(NOW.0 + day));
-    assert!(matches!(turn, Knocked::Turn(Turn::Close(_))));
+fn a_session_that_is_too_old_or_was_idle_for_too_long_is_given_to_nobody_more() {
+    for (minutes, is_busy) in [(24 * 60, true), (30, false)] {
+        let (seats, store) = seats(16);
+        open(&seats, &store, 1, 7, NOW);
+        let over = Millis(NOW.0 + minutes * 60 * 1000);
+        let before = Millis(over.0 - 1);
+        if is_busy {
+            seats.touch(&store, &key(1), &id(7), before).unwrap();
+        }
+        let turn = knocks(&seats, &store, 1, &knock(8), before);
+        assert!(matches!(turn, Knocked::Join(..)));
+        let turn = knocks(&seats, &store, 1, &knock(8), over);
+        assert!(matches!(turn, Knocked::Turn(Turn::Close(_))));
+    }
 }
 
 #[test]
@@ -379,10 +401,11 @@ fn at_a_seat_that_stands_nowhere_nothing_is_changed() {
         seats.release(&store, &key, &id(7)),
         seats.touch(&store, &key, &id(7), NOW),
         seats.distrust(&store, &key, &id(7)),
-        seats.leave(&store, &key, ticket(7)),
     ] {
         assert_eq!(changed.unwrap(), none);
     }
+    let left = seats.leave(&store, &key, ticket(7)).unwrap();
+    assert!(left.is_done && !left.wakes, "it stands in no line there");
     assert!(store.dump() == before);
 }
 

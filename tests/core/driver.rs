@@ -51,6 +51,12 @@ impl Lines {
         lines.map(|(_, value)| value.as_slice())
     }
 
+    fn apply_all(&mut self, edits: Vec<Edit>) {
+        for edit in edits {
+            self.apply(edit);
+        }
+    }
+
     /// As Envoy does it: a set replaces the first of several lines.
     fn apply(&mut self, edit: Edit) {
         match edit {
@@ -76,9 +82,21 @@ impl Envoy {
         // No time since 1970 is none at all.
         platform.advance(1_790_000_000_000);
         platform.set_attribute("xds.cluster_name", "server");
-        let plugin = Plugin::new(config, [7; 32], b"", 1);
+        let plugin = plugin(config);
         plugin.create_tables(&platform).unwrap();
         Self { platform, plugin }
+    }
+
+    /// Another one that is as this one is now. Thousands begin like this.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        allow(dead_code, reason = "no sequences there")
+    )]
+    pub fn copy(&self) -> Self {
+        Self {
+            platform: self.platform.copy(),
+            plugin: plugin(self.plugin.config.clone()),
+        }
     }
 
     /// The clock moves; then all that is due again and again is done once.
@@ -146,6 +164,10 @@ impl Envoy {
     }
 }
 
+fn plugin(config: Config) -> Plugin {
+    Plugin::new(config, [7; 32], b"", 1)
+}
+
 /// One request, and what the host keeps for it.
 struct Stream<'a> {
     plugin: &'a Plugin,
@@ -194,9 +216,7 @@ impl Stream<'_> {
         let piece = std::mem::take(&mut self.waiting);
         let Some(ids) = &mut self.ids else {
             self.seen.body.extend(piece);
-            edits
-                .into_iter()
-                .for_each(|edit| self.seen.upstream.apply(edit));
+            self.seen.upstream.apply_all(edits);
             return;
         };
         let ended = ended.unwrap_or(false);
@@ -207,9 +227,7 @@ impl Stream<'_> {
             return self.body(&[], ended);
         }
         edits.extend(ids.length(rewritten.body.len()));
-        edits
-            .into_iter()
-            .for_each(|edit| self.seen.upstream.apply(edit));
+        self.seen.upstream.apply_all(edits);
         self.seen.body.extend(rewritten.body);
     }
 

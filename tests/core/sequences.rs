@@ -51,6 +51,8 @@ fn no_short_sequence_of_events_puts_a_request_into_a_wrong_session() {
     let choices = EVENTS.len() * CALLERS;
     let sequences = choices.pow(LENGTH);
     for hold in [true, false] {
+        let config = json!({"hold_request_headers": hold, "memory": {"slots": 8}});
+        let fresh = Envoy::new(config.to_string().as_bytes());
         for mut number in 0..sequences {
             let mut sequence = Vec::new();
             for _ in 0..LENGTH {
@@ -58,15 +60,14 @@ fn no_short_sequence_of_events_puts_a_request_into_a_wrong_session() {
                 number /= choices;
                 sequence.push((EVENTS[choice / CALLERS], choice % CALLERS));
             }
-            play(hold, &sequence);
+            play(&fresh, hold, &sequence);
         }
     }
     println!("{} sequences of {LENGTH} events", 2 * sequences);
 }
 
-fn play(hold: bool, sequence: &[(Event, usize)]) {
-    let config = json!({"hold_request_headers": hold, "memory": {"slots": 8}});
-    let mut envoy = Envoy::new(config.to_string().as_bytes());
+fn play(fresh: &Envoy, hold: bool, sequence: &[(Event, usize)]) {
+    let mut envoy = fresh.copy();
     let mut model = Model::default();
     for (event, caller) in sequence {
         model.step(&mut envoy, *event, *caller, &format!("{hold} {sequence:?}"));
