@@ -352,7 +352,9 @@ impl Stream {
         match self.translate_ids(size, ended, bytes) {
             Err(error) => self.failed(error),
             Ok(None) => Flow::Go,
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => self.drop_cancel(ended),
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel => {
+                self.drop_cancel(ended, &rewritten.waited)
+            }
             Ok(Some(rewritten)) => self.forward_whole(size, &rewritten),
         }
     }
@@ -391,7 +393,9 @@ impl Stream {
         let Piece { size, ended, bytes } = piece;
         match self.translate_ids(size, ended, bytes) {
             Ok(None) => {}
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => return self.drop_cancel(ended),
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel => {
+                return self.drop_cancel(ended, &rewritten.waited);
+            }
             Ok(Some(rewritten)) => self.replace_request(size, &rewritten),
             Err(error) => {
                 self.leave_request();
@@ -446,7 +450,14 @@ impl Stream {
     }
 
     /// It would end a request of somebody else, or none: its client learns that it was received, and no more.
-    fn drop_cancel(&mut self, ended: bool) -> Flow {
+    fn drop_cancel(&mut self, ended: bool, waited: &[u8]) -> Flow {
+        // Should the host refuse the answer, it goes on as it came.
+        if let Some(ids) = &mut self.ids {
+            ids.leave_request();
+        }
+        if !waited.is_empty() {
+            let _ = host::set_buffer(Buffer::RequestBody, 0, waited);
+        }
         self.exchange = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
         let step = self.request_event(|exchange, plugin, host| {
             exchange.request_body(plugin, host, &[], ended)
@@ -456,14 +467,15 @@ impl Stream {
 
     fn reply(&mut self, reply: &Reply) -> Flow {
         self.end_wait();
+        // Refused, the request goes on, with what of it waits for its ids.
+        if let Err(error) = host::send_local_response(reply) {
+            return self.failed(error);
+        }
         if let (Some(ids), Some(plugin)) = (self.ids.take(), &self.plugin) {
             let signals = ids.over(plugin, &Host::default());
             self.note(&signals);
         }
-        match host::send_local_response(reply) {
-            Ok(()) => Flow::Wait,
-            Err(error) => self.failed(error),
-        }
+        Flow::Wait
     }
 
     /// Puts the original ids back into a piece of the answer's body.
