@@ -148,8 +148,10 @@ impl Seats {
                 }
             }
             if self.write(store, &place)? {
-                if place.before.is_none() && self.has_twin(store, &place)? {
-                    self.vacate(store, &place)?;
+                // A failure here must not leave a marker that nobody takes away.
+                let has_twin =
+                    place.before.is_none() && self.has_twin(store, &place).unwrap_or_default();
+                if has_twin && self.vacate(store, &place).is_ok() {
                     continue;
                 }
                 return Ok(match turn {

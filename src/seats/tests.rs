@@ -490,17 +490,11 @@ fn of_two_who_knock_at_the_same_time_one_opens() {
 #[test]
 fn each_failure_of_the_store_is_an_error() {
     type Act = fn(&Seats, &FakePlatform) -> Result<(), PlatformError>;
-    let acts: [Act; 10] = [
+    let acts: [Act; 9] = [
         |seats, store| {
             let roster = Roster::default();
             seats
                 .knock(store, &key(1), &knock(8), &roster, NOW)
-                .map(|_| ())
-        },
-        |seats, store| {
-            let roster = Roster::default();
-            seats
-                .knock(store, &key(2), &knock(8), &roster, NOW)
                 .map(|_| ())
         },
         |seats, store| {
@@ -538,6 +532,23 @@ fn each_failure_of_the_store_is_an_error() {
                 break;
             }
             assert!(done.is_err(), "act {number}, call {call}");
+        }
+    }
+}
+
+#[test]
+fn who_knocks_in_vain_because_the_store_fails_leaves_nothing_behind() {
+    for call in 0.. {
+        let (seats, store) = seats(16);
+        store.fail_in(call);
+        let turn = seats.knock(&store, &key(1), &knock(8), &Roster::default(), NOW);
+        if store.is_failure_pending() {
+            assert!(call > 5, "it looks for room, writes, and looks for a twin");
+            break;
+        }
+        match turn {
+            Ok(turn) => assert_eq!(turn, Knocked::Turn(Turn::Open)),
+            Err(_) => assert_eq!(there(&seats, &store, 1), None),
         }
     }
 }
