@@ -144,7 +144,7 @@ fn a_million_callers_take_no_more_than_the_ceiling() {
         );
     }
     let slots = config.memory.slots.get() as usize;
-    let keys = slots * "mcp_session/1/4096x8192/4095".len() + 64;
+    let keys = slots * memory.table.key(4095).len() + 64;
     assert!(bytes_held(&store) <= slots * config.memory.slot_bytes() + keys);
     assert_eq!(store.dump().len(), slots + 1);
     assert_eq!(
@@ -179,9 +179,7 @@ fn corrupt_and_foreign_slots_are_misses_and_are_taken_over() {
     let memory = memory(1, 4);
     for foreign in [&b"x"[..], &[0; 32], &[0xff; 500], b"{\"json\": true}"] {
         let store = FakePlatform::default();
-        store
-            .write("mcp_session/1/1x8192/0", foreign, None)
-            .unwrap();
+        store.write(&memory.table.key(0), foreign, None).unwrap();
         assert_eq!(latest(&memory, &store, neighbour(1), 1), None);
         assert_eq!(evicted(learn(&memory, &store, neighbour(1), "s", 1)), 0);
         assert_eq!(
