@@ -53,7 +53,7 @@ impl RootContext for Root {
             }
         };
         let worker = Worker::new(self.id, config);
-        worker.watch(|worker| worker.agree());
+        worker.watch(Worker::agree);
         if let Err(error) = host::set_tick_period(hold::TICK) {
             worker.holds.borrow_mut().give_up();
             worker.note(&Signal::Failed(error));

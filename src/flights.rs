@@ -1,7 +1,7 @@
 //! Which requests of shared sessions are under way, on whatever worker: so that it is clear which one a cancel means.
 //!
 //! A fixed number of buckets in shared data. A request that goes up adds itself under the digest of its session and
-//! original id, and takes itself away when it is over. The nonces of all that are there under one digest are XORed: of a
+//! original id, and takes itself away when it is over. The nonces of all that are there under one digest are put together by XOR: of a
 //! single one that is its own.
 //!
 //! ```text

@@ -269,14 +269,13 @@ impl<P: Platform> InFlight for Registry<'_, P> {
     }
 
     fn token_of(&mut self, original: &[u8]) -> Option<Vec<u8>> {
-        match (self.under_way(original), self.under_way(b"")) {
-            (UnderWay::One(nonce), UnderWay::Nobody) => token::encode(nonce, original),
-            // In a batch it has to go on: as one of a request that nobody made.
-            _ => {
-                self.is_unclear = true;
-                token::encode(self.platform.nonce(), original)
-            }
+        let under_way = (self.under_way(original), self.under_way(b""));
+        if let (UnderWay::One(nonce), UnderWay::Nobody) = under_way {
+            return token::encode(nonce, original);
         }
+        // In a batch it has to go on: as one of a request that nobody made.
+        self.is_unclear = true;
+        token::encode(self.platform.nonce(), original)
     }
 }
 

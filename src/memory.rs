@@ -2,7 +2,7 @@
 //!
 //! A session can be found only through the digest of the caller that opened it, so no caller reaches another's. All
 //! of a caller's sessions share one slot: a repair reads one key, a caller that opens many sessions evicts only its
-//! own, and successors of one session are changed in one write. The slot is one of [`NEIGHBOURS`] that the digest
+//! own, and successors of one session are changed in one write. The slot is one of [`crate::table::NEIGHBOURS`] that the digest
 //! chooses; if all hold other callers, the least recently used caller goes. Every change is a compare-and-swap that
 //! gives up after [`TRIES`]: a lost race is a session not remembered, never one mixed up.
 

@@ -33,14 +33,16 @@ impl Metrics {
 
     pub(crate) fn count(&self, signal: &Signal) {
         match signal {
-            // Counted where it failed.
-            Signal::Outcome(Outcome::HostError, _) => {}
+            // A host's error is counted where it failed.
+            Signal::Outcome(Outcome::HostError, _)
+            | Signal::Wake(_)
+            | Signal::Stays(..)
+            | Signal::Attends(..) => {}
             Signal::Outcome(outcome, _) => increment(self.outcome(*outcome), 1),
             Signal::Contended => increment(self.contended, 1),
             Signal::Queued => increment(self.queued, 1),
             Signal::NoSeat => increment(self.no_seat, 1),
             Signal::Untranslated => increment(self.untranslated, 1),
-            Signal::Wake(_) | Signal::Stays(..) | Signal::Attends(..) => {}
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),
             Signal::Evicted(sessions) => {
                 increment(self.evicted, i64::try_from(*sessions).unwrap_or(i64::MAX));

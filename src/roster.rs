@@ -186,7 +186,7 @@ mod tests {
         let value = store.dump()[0].1.clone();
         let cut = Roster::decode(&value[..20]);
         assert!(cut.is_alive(7, NOW) && !cut.is_alive(8, NOW));
-        let long = Roster::decode(&[1; 100_000]);
+        let long = Roster::decode(&vec![1; 100_000]);
         assert_eq!(long.0.len(), MAILBOXES);
     }
 }

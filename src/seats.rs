@@ -120,31 +120,29 @@ impl Seats {
             if let Turn::Join(holder) = &turn {
                 let is_young = now.since(holder.opened) < self.max_age;
                 let kept = self.words(store, place.slot, key, holder.opening)?;
-                match kept.filter(|_| is_young) {
-                    Some(kept) => words = kept,
+                if let Some(kept) = kept.filter(|_| is_young) {
+                    words = kept;
+                } else {
                     // Too old, or without an InitializeResult, a session can't be shared: this one needs its own.
-                    None => {
-                        let alone = Knock {
-                            shares: false,
-                            ..*knock
-                        };
-                        // Where it stands in line, too.
-                        place.seat = came.clone();
-                        turn = place.seat.knock(&alone, now, self.lease, self.queue);
-                    }
+                    let alone = Knock {
+                        shares: false,
+                        ..*knock
+                    };
+                    // Where it stands in line, too.
+                    place.seat = came.clone();
+                    turn = place.seat.knock(&alone, now, self.lease, self.queue);
                 }
             }
             if turn == Turn::Failed {
                 let failure = place.seat.failed.map_or(0, |at| at.0);
-                match self.words(store, place.slot, key, failure)? {
-                    Some(kept) => words = kept,
-                    None => {
-                        place.seat = Seat {
-                            failed: None,
-                            ..came
-                        };
-                        turn = place.seat.knock(knock, now, self.lease, self.queue);
-                    }
+                if let Some(kept) = self.words(store, place.slot, key, failure)? {
+                    words = kept;
+                } else {
+                    place.seat = Seat {
+                        failed: None,
+                        ..came
+                    };
+                    turn = place.seat.knock(knock, now, self.lease, self.queue);
                 }
             }
             if self.write(store, &place)? {

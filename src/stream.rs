@@ -528,7 +528,7 @@ impl Stream {
         for signal in signals {
             worker.note(signal);
             if let Signal::Attends(seat, session) = signal {
-                worker.join_session(*seat, session.clone());
+                worker.join_session(*seat, session);
                 self.attends = Some((*seat, session.clone()));
             }
         }

@@ -48,7 +48,7 @@ pub(crate) struct Worker {
     /// Streams that the next tick has to let go: they waited too long, or the host refused to at once.
     stalled: RefCell<BTreeMap<u32, host::Stream>>,
     /// Streams that wait for a seat.
-    waiting: RefCell<BTreeMap<u32, (Digest, Weak<RefCell<Stream>>)>>,
+    waiting: RefCell<BTreeMap<u32, (Digest, StreamRef)>>,
     /// Tickets that nobody waits with any more, and that still stand in lines; no more than may wait.
     staying: RefCell<Vec<(Digest, Ticket)>>,
     /// Errands to be sent in the name of the root context.
@@ -66,6 +66,9 @@ pub(crate) struct Worker {
     metrics: Metrics,
     complained: Cell<Option<Millis>>,
 }
+
+/// A stream, for as long as the host has it.
+type StreamRef = Weak<RefCell<Stream>>;
 
 /// The shared queue through which this VM is told of changes at seats.
 #[derive(Clone, Copy)]
@@ -143,7 +146,7 @@ impl Worker {
         self.watch(Self::sweep);
         if self.config.on_reinitialize != OnReinitialize::Forward {
             self.settle();
-            self.watch(Self::renew_leases);
+            self.renew_leases();
             self.watch(Self::end_expired);
             self.clear_lines();
             for over in mem::take(&mut *self.untold.borrow_mut()) {
@@ -424,14 +427,14 @@ impl Worker {
     }
 
     /// A POST in this session is under way.
-    pub(crate) fn join_session(&self, seat: Digest, session: SessionId) {
+    pub(crate) fn join_session(&self, seat: Digest, session: &SessionId) {
         let (now, lease) = (Host::default().now(), self.config.session.lease);
         let is_due = self
             .attendance
             .borrow_mut()
             .begin(seat, session.clone(), now, lease);
         if is_due {
-            self.renew_lease(&seat, &session);
+            self.renew_lease(&seat, session);
         }
     }
 
@@ -457,13 +460,12 @@ impl Worker {
         });
     }
 
-    fn renew_leases(&self) -> Result<(), PlatformError> {
+    fn renew_leases(&self) {
         let (now, lease) = (Host::default().now(), self.config.session.lease);
         let due = self.attendance.borrow_mut().due(now, lease);
         for (seat, session) in due {
             self.renew_lease(&seat, &session);
         }
-        Ok(())
     }
 
     /// Ends a shared session that nobody uses any more: nobody else would.

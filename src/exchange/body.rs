@@ -313,7 +313,7 @@ impl Knocking {
         }
         match Waiting::new(plugin, platform, self.request, self.headers, self.body) {
             Ok(waiting) => waiting.come(plugin, platform),
-            Err(request) => (passed_initialize(request), RequestAction::Continue.into()),
+            Err(request) => (passed_initialize(*request), RequestAction::Continue.into()),
         }
     }
 
@@ -370,8 +370,10 @@ impl Belongs {
         let Self { session, is_own } = self;
         let mut signals = plugin.refresh(platform, &request, &session, is_translated);
         let is_post = headers.get(":method") == Some(b"POST");
-        let seat = plugin.seat(&request).filter(|_| is_post);
-        let mut attends = seat.map(|seat| Signal::Attends(seat, session.id.clone()));
+        let mut attends = plugin
+            .seat(&request)
+            .filter(|_| is_post)
+            .map(|seat| Signal::Attends(seat, session.id.clone()));
         // An initialize may still have to wait for the very lease that it would renew.
         signals.extend(attends.take_if(|_| body.kind().is_some()));
         let mut edits = if is_own {

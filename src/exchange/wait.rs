@@ -91,13 +91,13 @@ impl Waiting {
         request: Request,
         headers: Headers,
         body: Vec<u8>,
-    ) -> Result<Self, Request> {
+    ) -> Result<Self, Box<Request>> {
         // What is written down of a seat has bounds.
         let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
         let (Some(seat), Some(initialize), true) =
             (plugin.seat(&request), Initialize::parse(body), is_bounded)
         else {
-            return Err(request);
+            return Err(Box::new(request));
         };
         let capabilities = initialize.capabilities.as_bytes();
         let knock = Knock {
@@ -171,11 +171,11 @@ impl Waiting {
         });
         let mut signals = Vec::new();
         if known != Some(false) {
-            let (is_done, noted) = plugin.remember(platform, &self.request, |record| match record
-                .session_mut(&holder.endpoint, &holder.session)
-            {
-                Some(session) => session.used = now,
-                None => {
+            let (is_done, noted) = plugin.remember(platform, &self.request, |record| {
+                let known = record.session_mut(&holder.endpoint, &holder.session);
+                if let Some(session) = known {
+                    session.used = now;
+                } else {
                     let version = version_in(result);
                     record.learn(plugin.session_of(holder, version, true, now));
                 }
