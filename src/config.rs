@@ -23,6 +23,10 @@ pub struct Config {
     pub hold_request_headers: bool,
     /// What becomes of an `initialize` while a session lives.
     pub on_reinitialize: OnReinitialize,
+    /// What becomes of a request whose session was lost.
+    pub on_session_lost: OnSessionLost,
+    /// Whether a request goes up without a version that the server refuses.
+    pub repair_protocol_version: bool,
     /// Whether requests that meet in one session go up with JSON-RPC ids of the filter's own.
     pub translate_ids: bool,
     /// How a caller is told from others.
@@ -53,6 +57,15 @@ pub enum OnReinitialize {
     Reuse,
     /// It waits until the server's one session is over, whoever has it.
     Queue,
+}
+
+/// `on_session_lost`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSessionLost {
+    /// A new session takes its place, and the request is sent again in that one.
+    Recover,
+    /// It is forgotten, and the client gets the server's answer.
+    Forget,
 }
 
 /// `paths`: exact, or a prefix where one ends in `*`.
@@ -125,6 +138,8 @@ pub struct MemoryConfig {
     pub per_caller: u32,
     /// How many InitializeResults are kept, or servers with a queue: two keys in shared data each.
     pub bulk_slots: NonZeroU32,
+    /// How much of a request's body is kept to send it again, in bytes.
+    pub replay_bytes: usize,
 }
 
 impl MemoryConfig {
@@ -156,6 +171,8 @@ impl Default for Config {
             paths: Paths(vec!["/mcp".to_owned()]),
             hold_request_headers: false,
             on_reinitialize: OnReinitialize::Forward,
+            on_session_lost: OnSessionLost::Recover,
+            repair_protocol_version: true,
             translate_ids: true,
             caller: CallerConfig {
                 metadata: None,
@@ -173,6 +190,7 @@ impl Default for Config {
                 slots: NonZeroU32::new(4096).unwrap_or(NonZeroU32::MIN),
                 per_caller: 64,
                 bulk_slots: NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN),
+                replay_bytes: 65_536,
             },
             subrequest: SubrequestConfig {
                 authority: None,
@@ -236,6 +254,16 @@ fn read(root: &Fields) -> Result<Config, ConfigError> {
             ],
             default.on_reinitialize,
         )?,
+        on_session_lost: root.choice(
+            "on_session_lost",
+            &[
+                ("recover", OnSessionLost::Recover),
+                ("forget", OnSessionLost::Forget),
+            ],
+            default.on_session_lost,
+        )?,
+        repair_protocol_version: root
+            .flag("repair_protocol_version", default.repair_protocol_version)?,
         translate_ids: root.flag("translate_ids", default.translate_ids)?,
         caller: root.section("caller", |caller| read_caller(caller, default.caller))?,
         session: root.section("session", |session| read_session(session, default.session))?,
@@ -320,6 +348,7 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
         slots: read_slots(memory, "slots", 1 << 17, default.slots)?,
         per_caller: memory.number("per_caller", 1..=4096, default.per_caller)?,
         bulk_slots: read_slots(memory, "bulk_slots", 1 << 13, default.bulk_slots)?,
+        replay_bytes: read_replay_bytes(memory, default.replay_bytes)?,
     };
     let bulk = BULK_BYTES.saturating_mul(config.bulk_slots.get() as usize);
     let ceiling = config
@@ -339,9 +368,13 @@ fn read_memory(memory: &Fields, default: MemoryConfig) -> Result<MemoryConfig, C
              least 8192)",
         ));
     }
-    memory.number("replay_bytes", 0..=1 << 20, 65_536)?;
-    memory.refuse_unless_absent("replay_bytes", "recovery (`on_session_lost: \"recover\"`)")?;
     Ok(config)
+}
+
+fn read_replay_bytes(memory: &Fields, default: usize) -> Result<usize, ConfigError> {
+    let default_number = u32::try_from(default).unwrap_or(u32::MAX);
+    let bytes = memory.number("replay_bytes", 0..=1 << 20, default_number)?;
+    Ok(usize::try_from(bytes).unwrap_or(default))
 }
 
 fn read_slots(
@@ -389,9 +422,7 @@ fn read_subrequest(
 
 /// Keys of the reference whose feature is not built: their shape is checked, and only "off" is taken.
 fn refuse_what_does_not_exist_yet(root: &Fields) -> Result<(), ConfigError> {
-    root.only_choice("on_session_lost", "forget", &["recover"])?;
     root.only_choice("on_missing_session", "pass", &["initialize"])?;
-    root.only_off("repair_protocol_version")?;
     root.text_or_null(
         "upstream_host_header",
         "null, or a header name",

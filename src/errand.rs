@@ -10,13 +10,13 @@
 
 use crate::digest::Digest;
 use crate::exchange::{Plugin, Request, Signal};
-use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID};
+use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID, names_media_type};
 use crate::initialize::Initialize;
 use crate::initialize_result::read_result;
 use crate::memory::CallerRecord;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
-use crate::reply::Reply;
+use crate::reply::{Reply, wants_events};
 use crate::seat::{Holder, Ticket};
 use crate::seats::WORDS_BYTES;
 use crate::session::{ProtocolVersion, SessionId};
@@ -46,8 +46,19 @@ pub struct Opening {
     pub initialize: Initialize,
     /// What its client can do.
     pub capabilities: Digest,
-    /// Whether its caller's other clients share the session.
-    pub shares: bool,
+    /// Who the session is for.
+    pub purpose: Purpose,
+}
+
+/// Who a session is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// All clients of one caller.
+    Share,
+    /// One client.
+    Alone,
+    /// Whoever was in this one, which was lost.
+    Replace(SessionId),
 }
 
 /// A session that is open, and not known to be ready yet.
@@ -193,8 +204,9 @@ impl Errand {
                     method: "POST",
                     session: None,
                     version: None,
+                    // Servers want both to be accepted on a POST; a GET, say, accepts less.
                     accept: accept
-                        .filter(|accept| accept.trim() != "*/*")
+                        .filter(|accept| names_media_type(accept.as_bytes(), "application/json"))
                         .unwrap_or(ACCEPT_JSON_OR_EVENTS),
                     body: opening.initialize.body.clone(),
                     timeout: config.replay_timeout,
@@ -318,10 +330,35 @@ impl Opening {
         // What can't be kept can't be shared: then its client has the session alone.
         let version = result.as_ref().and_then(|result| result.version.clone());
         let result = result.map(|result| result.json);
-        let result = result.filter(|json| self.shares && json.len() <= WORDS_BYTES);
-        let session = plugin.session_of(&holder, version.clone(), result.is_some(), now);
-        let learn = |record: &mut CallerRecord| record.learn(session.clone());
-        let (is_learned, signals) = plugin.remember(platform, &self.request, learn);
+        // It was asked for in either form.
+        let reply = match &result {
+            Some(json) if wants_events(&self.headers) => {
+                Reply::initialized(&self.headers, &self.initialize.id, &holder.session, json)
+            }
+            _ => reply,
+        };
+        let result = match self.purpose {
+            Purpose::Share => result.filter(|json| json.len() <= WORDS_BYTES),
+            Purpose::Alone => None,
+            // Nobody is told: clients go on as if nothing had happened.
+            Purpose::Replace(_) => Some(b"{}".to_vec()),
+        };
+        let is_shared = self.purpose == Purpose::Share && result.is_some();
+        let session = plugin.session_of(&holder, version.clone(), is_shared, now);
+        let learn = |record: &mut CallerRecord| match &self.purpose {
+            Purpose::Replace(lost) => record.succeed(lost, session.clone()),
+            Purpose::Share | Purpose::Alone => record.learn(session.clone()),
+        };
+        let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
+        signals.extend(plugin.keep_initialize(
+            platform,
+            &holder.endpoint,
+            &holder.session,
+            &self.initialize.body,
+        ));
+        if let Purpose::Replace(lost) = &self.purpose {
+            signals.extend(plugin.replace_shared(platform, &self.request, lost, &holder.session));
+        }
         let opened = Opened {
             headers: self.headers,
             holder,
@@ -347,7 +384,12 @@ impl Opening {
             Vec::new()
         };
         // Of one that opens none everybody gets its own answer; a refusal is everybody's.
-        let words = (self.shares && !is_sessionless).then(|| reply.encode());
+        let is_everybodys = match self.purpose {
+            Purpose::Share => !is_sessionless,
+            Purpose::Alone => false,
+            Purpose::Replace(_) => true,
+        };
+        let words = is_everybodys.then(|| reply.encode());
         let change = Change::Fail(words, platform.now());
         (Some((reply, Outcome::PassedInitialize)), change, signals)
     }

@@ -11,18 +11,22 @@
 //!                 │
 //!    Passing ◄────┼─► Learned                               an initialize opened a session
 //!                 └─► Asking                                404 or 400 in a session: is it alive?
+//!                       ├─is lost─► Recovering ◄──► a seat  the answer waits for a session that takes its place
+//!                       └─────────► Replaying ◄──┘          the request was sent again
 //! ```
 //! A transition takes the old state by value. The step that it yields says what the host is to do, and what to note.
 
 mod begin;
 mod body;
 mod plugin;
+mod recover;
+mod reinitialize;
 mod settle;
 mod wait;
 
 use crate::digest::Digest;
 use crate::errand::Errand;
-use crate::headers::Headers;
+use crate::headers::{Headers, SESSION_ID};
 use crate::ids::Ids;
 use crate::initialize_result::VersionReader;
 use crate::memory::Session;
@@ -37,7 +41,10 @@ use crate::subrequest::Subrequest;
 
 use self::body::Body;
 pub use self::plugin::{Plugin, Request};
-pub use self::wait::{Waiting, leave_line};
+use self::recover::Refused;
+pub use self::recover::{Recovering, Replaying};
+pub use self::reinitialize::Reinitializing;
+pub use self::wait::{Waiting, Woken, leave_line};
 
 /// How much of a request's body is looked at for its method, in bytes: one that names it later counts as no
 /// `initialize`, and headers wait for no more than this.
@@ -71,10 +78,15 @@ pub enum RequestAction {
 pub enum AnswerAction {
     /// Nothing: it goes on.
     Continue,
-    /// The ping under way.
+    /// What is under way.
     Hold,
-    /// A ping to be sent now.
+    /// A request of the filter's own is to be sent now.
     Ask(Subrequest),
+    /// It goes no further: this goes in its place.
+    Reply(Reply),
+    /// It waits for its request's turn at this seat, until [`Exchange::woken`] says otherwise. The errand is to be done
+    /// meanwhile.
+    Wait(Digest, Option<Errand>),
 }
 
 /// Something to be noted.
@@ -100,6 +112,8 @@ pub enum Signal {
     Stays(Digest, Ticket),
     /// A POST in this session, which has this seat, is under way until the exchange is over.
     Attends(Digest, SessionId),
+    /// That POST's session is lost: it keeps nobody from having another one in its place.
+    Leaves,
 }
 
 /// Where an exchange is.
@@ -121,14 +135,22 @@ pub enum Exchange {
     /// The answer opened a session; its body is read as it streams, and at its end where the route led.
     Learned(Learned),
     /// The answer waits for a ping.
-    Asking(Asking),
+    Asking(Box<Asking>),
+    /// The answer waits for another session.
+    Recovering(Box<Recovering>),
+    /// The request was sent again, and its first answer waits for the second.
+    Replaying(Box<Replaying>),
+    /// An `initialize` was sent again, and its first answer waits for the second.
+    Reinitializing(Box<Reinitializing>),
 }
 
 /// A session that a request belongs to.
 struct Belongs {
     session: Session,
-    /// The request names it itself.
+    /// The request names it itself, or one that it stands for.
     is_own: bool,
+    /// The one that the request names, if this one stands for it.
+    named: Option<SessionId>,
 }
 
 /// See [`Exchange::Held`].
@@ -170,6 +192,8 @@ pub struct Sent {
     knocks: Option<Headers>,
     /// What is to be said of its lease once it is known to be no such `initialize`.
     attends: Option<Signal>,
+    /// The session that is shared from now on, unless this is an `initialize`.
+    shares: Option<Box<Session>>,
 }
 
 /// See [`Exchange::Learned`].
@@ -182,11 +206,11 @@ pub struct Learned {
 
 /// See [`Exchange::Asking`].
 pub struct Asking {
-    request: Request,
-    session: InSession,
-    outcome: Outcome,
+    refused: Refused,
     /// What the server answered to the request: 400 or 404.
     status: u16,
+    /// The version that the request had, if the server was asked without.
+    dropped_version: Option<Vec<u8>>,
 }
 
 impl Exchange {
@@ -205,6 +229,12 @@ impl Exchange {
         matches!(self, Self::Waiting(_))
     }
 
+    /// Whether a change at a seat says anything to this exchange.
+    #[must_use]
+    pub fn waits_at_seat(&self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Recovering(_))
+    }
+
     /// Whether the answer's headers say anything to this exchange.
     #[must_use]
     pub fn awaits_answer(&self) -> bool {
@@ -214,7 +244,12 @@ impl Exchange {
             | Self::Waiting(_)
             | Self::Replying(_)
             | Self::Sent(_) => true,
-            Self::Passing | Self::Learned(_) | Self::Asking(_) => false,
+            Self::Passing
+            | Self::Learned(_)
+            | Self::Asking(_)
+            | Self::Recovering(_)
+            | Self::Replaying(_)
+            | Self::Reinitializing(_) => false,
         }
     }
 
@@ -224,10 +259,22 @@ impl Exchange {
         matches!(self, Self::Learned(learned) if learned.reader.is_some())
     }
 
-    /// Whether a ping is under way.
+    /// Whether a request of the filter's own is under way for it.
     #[must_use]
     pub fn asks(&self) -> bool {
-        matches!(self, Self::Asking(_))
+        matches!(
+            self,
+            Self::Asking(_) | Self::Replaying(_) | Self::Reinitializing(_)
+        )
+    }
+
+    /// What the answer's session id has to be, if its client knows another one.
+    #[must_use]
+    pub fn renames_session(&self, headers: &Headers) -> Option<Edit> {
+        let Self::Sent(sent) = self else { return None };
+        let named = sent.session.as_ref()?.named.as_ref()?;
+        let edit = Edit::Set(SESSION_ID, named.as_bytes().to_vec());
+        headers.has(SESSION_ID).then_some(edit)
     }
 
     /// The filter has answered by itself.
@@ -244,12 +291,19 @@ impl Exchange {
                 let session = held.belongs.map(|belongs| belongs.session.id);
                 (Outcome::PassedUnknownMethod, session)
             }
-            Self::Knocking(_) => (Outcome::PassedInitialize, None),
+            Self::Knocking(_) | Self::Reinitializing(_) => (Outcome::PassedInitialize, None),
             Self::Waiting(waiting) => return waiting.over(plugin, platform),
             Self::Replying(replying) => (replying.outcome, replying.session),
             Self::Sent(sent) if sent.body.is_initialize() => (Outcome::PassedInitialize, None),
             Self::Sent(sent) => (sent.outcome, sent.session.map(|session| session.id)),
-            Self::Asking(asking) => (asking.outcome, Some(asking.session.id)),
+            Self::Asking(asking) => {
+                let Refused {
+                    outcome, session, ..
+                } = asking.refused;
+                (outcome, Some(session.id))
+            }
+            Self::Recovering(recovering) => return recovering.over(plugin, platform),
+            Self::Replaying(replaying) => return replaying.over(plugin, platform),
             Self::Learned(learned) => return learned.over(plugin, platform),
             Self::Passing => return Vec::new(),
         };

@@ -31,7 +31,7 @@ struct Root {
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, _: usize, body_size: usize, _: usize) {
         if let Some(worker) = &self.worker {
-            worker.errand_answered(call, body_size);
+            worker.call_answered(call, body_size);
             worker.send_errands();
         }
     }
@@ -130,8 +130,8 @@ impl HttpContext for Http {
 }
 
 impl Context for Http {
-    fn on_http_call_response(&mut self, _: u32, _: usize, _: usize, _: usize) {
-        self.run(Stream::ping_answered);
+    fn on_http_call_response(&mut self, call: u32, _: usize, body_size: usize, _: usize) {
+        self.run(|stream| stream.own_call_answered(call, body_size));
     }
 
     fn on_done(&mut self) -> bool {

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::ptr;
 use std::time::Duration;
 
+use crate::errand::Answer;
 use crate::headers::Headers;
 use crate::platform::{Platform, PlatformError, Store, Stored, Written};
 use crate::reply::Reply;
@@ -312,6 +313,16 @@ pub(crate) fn headers(map: Map) -> Result<Headers> {
         call,
         status: UNREADABLE,
     })
+}
+
+/// What a server answered to a request of the filter's own, with so many bytes of its body; nothing if it did not.
+pub(crate) fn call_answer(body_size: usize) -> Result<Option<Answer>> {
+    let headers = headers(Map::CallAnswer)?;
+    if headers.status().is_none() {
+        return Ok(None);
+    }
+    let body = buffer(Buffer::CallAnswerBody, 0, body_size)?;
+    Ok(Some(Answer { headers, body }))
 }
 
 /// One header of the request.

@@ -45,6 +45,7 @@ pub mod hold;
 pub mod ids;
 pub mod initialize;
 pub mod initialize_result;
+pub mod initializes;
 mod input;
 mod json;
 pub mod memory;

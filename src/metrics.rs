@@ -37,7 +37,8 @@ impl Metrics {
             Signal::Outcome(Outcome::HostError, _)
             | Signal::Wake(_)
             | Signal::Stays(..)
-            | Signal::Attends(..) => {}
+            | Signal::Attends(..)
+            | Signal::Leaves => {}
             Signal::Outcome(outcome, _) => increment(self.outcome(*outcome), 1),
             Signal::Contended => increment(self.contended, 1),
             Signal::Queued => increment(self.queued, 1),

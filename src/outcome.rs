@@ -45,11 +45,21 @@ pub enum Outcome {
     CancelDropped,
     /// Its client left while it waited for a session.
     ClientLeft,
+    /// Its session was lost, and it was answered in the one that took its place.
+    Recovered,
+    /// Its session was lost and has a successor, but it could not be sent again: its client got the server's answer.
+    Renewed,
+    /// Its session was lost, and no other could take its place: its client got the server's answer.
+    RecoverFailed,
+    /// An `initialize` that had got the id of an older session opened one of its own once it was sent without.
+    ReinitializeRepaired,
+    /// It was answered once it went up without the version that its server refuses.
+    VersionRepaired,
 }
 
 impl Outcome {
     /// All outcomes, in the order in which [`Self::index`] counts.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Learned,
         Self::Repaired,
         Self::WouldRepair,
@@ -71,6 +81,11 @@ impl Outcome {
         Self::AnsweredLocally,
         Self::CancelDropped,
         Self::ClientLeft,
+        Self::Recovered,
+        Self::Renewed,
+        Self::RecoverFailed,
+        Self::ReinitializeRepaired,
+        Self::VersionRepaired,
     ];
 
     /// Its place in [`Self::ALL`].
@@ -104,6 +119,11 @@ impl Outcome {
             Self::AnsweredLocally => "answered_locally",
             Self::CancelDropped => "cancel_dropped",
             Self::ClientLeft => "client_left",
+            Self::Recovered => "recovered",
+            Self::Renewed => "renewed",
+            Self::RecoverFailed => "recover_failed",
+            Self::ReinitializeRepaired => "reinitialize_repaired",
+            Self::VersionRepaired => "version_repaired",
         }
     }
 }

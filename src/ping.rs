@@ -2,7 +2,7 @@
 //! sent as the client's request was.
 
 use crate::config::SubrequestConfig;
-use crate::headers::{ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
+use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::memory::{Rewritten, Session};
 use crate::session::SessionId;
 use crate::subrequest::{Message, Subrequest, Target};
@@ -13,6 +13,10 @@ pub struct InSession {
     pub id: SessionId,
     /// The protocol version that the request, or the last ping, carried.
     pub version: Option<Vec<u8>>,
+    /// The id that the client sent, if the session stands for another one.
+    pub named: Option<SessionId>,
+    /// Whether the client sent an id.
+    is_own: bool,
     /// Where a route sends it: a request of the filter's own skips the route.
     rewritten: Option<Rewritten>,
     /// The client's headers.
@@ -23,9 +27,12 @@ impl InSession {
     /// A request that carries the id itself.
     #[must_use]
     pub fn own(session: &Session, headers: Headers) -> Self {
+        let version = headers.get(PROTOCOL_VERSION);
         Self {
             id: session.id.clone(),
-            version: headers.get(PROTOCOL_VERSION).map(<[u8]>::to_vec),
+            version: version.filter(|_| !session.versionless).map(<[u8]>::to_vec),
+            named: None,
+            is_own: true,
             rewritten: session.rewritten.clone(),
             headers,
         }
@@ -37,11 +44,36 @@ impl InSession {
         let negotiated = session
             .version
             .as_ref()
+            .filter(|_| !session.versionless)
             .map(|version| version.as_bytes().to_vec());
         let own = Self::own(session, headers);
         Self {
             version: own.version.or(negotiated),
+            is_own: false,
             ..own
+        }
+    }
+
+    /// The headers that the client sent.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The id that the client knows, if it sent one.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&SessionId> {
+        let own = self.is_own.then_some(&self.id);
+        self.named.as_ref().or(own)
+    }
+
+    /// The same request in another session.
+    #[must_use]
+    pub fn moved(self, id: SessionId) -> Self {
+        Self {
+            named: self.client_id().cloned(),
+            id,
+            ..self
         }
     }
 }
@@ -88,6 +120,53 @@ impl InSession {
         };
         Subrequest::new(target, &self.headers, message)
     }
+
+    /// The client's request, with this body, once more.
+    #[must_use]
+    pub fn again(&self, cluster: &str, config: &SubrequestConfig, body: Vec<u8>) -> Subrequest {
+        self.send_again(
+            cluster,
+            config,
+            body,
+            Some(&self.id),
+            self.version.as_deref(),
+        )
+    }
+
+    /// The client's request, with this body, once more, in no session.
+    #[must_use]
+    pub fn again_alone(
+        &self,
+        cluster: &str,
+        config: &SubrequestConfig,
+        body: Vec<u8>,
+    ) -> Subrequest {
+        self.send_again(cluster, config, body, None, None)
+    }
+
+    fn send_again(
+        &self,
+        cluster: &str,
+        config: &SubrequestConfig,
+        body: Vec<u8>,
+        session: Option<&SessionId>,
+        version: Option<&[u8]>,
+    ) -> Subrequest {
+        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
+        let accept = self.headers.get(ACCEPT);
+        let accept = accept.and_then(|accept| core::str::from_utf8(accept).ok());
+        let message = Message {
+            method: "POST",
+            session,
+            version,
+            accept: accept
+                .filter(|accept| accept.trim() != "*/*")
+                .unwrap_or(ACCEPT_JSON_OR_EVENTS),
+            body,
+            timeout: config.replay_timeout,
+        };
+        Subrequest::new(target, &self.headers, message)
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +181,8 @@ mod tests {
         let within = InSession {
             id: SessionId::parse(b"s1").unwrap(),
             version: Some(b"2025-06-18".to_vec()),
+            named: None,
+            is_own: true,
             rewritten,
             headers: Headers::new(lines.collect()),
         };

@@ -23,10 +23,16 @@ impl fmt::Debug for Edit {
     }
 }
 
-/// The changes that put a request into a session.
+/// The changes that put a request into a session. `is_own` if it names one itself, `is_renamed` if that one was lost.
 #[must_use]
-pub fn edits(session: &Session, headers: &Headers) -> Vec<Edit> {
+pub fn edits(session: &Session, headers: &Headers, is_own: bool, is_renamed: bool) -> Vec<Edit> {
     let mut edits = Vec::new();
+    if session.versionless && headers.has(PROTOCOL_VERSION) {
+        edits.push(Edit::Remove(PROTOCOL_VERSION));
+    }
+    if is_own && !is_renamed {
+        return edits;
+    }
     let mut set = |name, value: &[u8]| {
         // Envoy sets the first of several lines only.
         if headers.all(name).count() > 1 {
@@ -35,7 +41,11 @@ pub fn edits(session: &Session, headers: &Headers) -> Vec<Edit> {
         edits.push(Edit::Set(name, value.to_vec()));
     };
     set(SESSION_ID, session.id.as_bytes());
-    if let (None, Some(version)) = (headers.get(PROTOCOL_VERSION), &session.version) {
+    if is_own {
+        return edits;
+    }
+    let version = session.version.as_ref().filter(|_| !session.versionless);
+    if let (None, Some(version)) = (headers.get(PROTOCOL_VERSION), version) {
         set(PROTOCOL_VERSION, version.as_bytes());
     }
     // Servers answer 406 to a POST that accepts anything rather than both.
@@ -67,11 +77,14 @@ mod tests {
             latest: true,
             shared: false,
             owned: false,
+            versionless: false,
+            hidden: false,
+            successor: None,
         };
         let lines = headers
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        edits(&session, &Headers::new(lines.collect()))
+        edits(&session, &Headers::new(lines.collect()), false, false)
             .into_iter()
             .map(|edit| match edit {
                 Edit::Remove(name) => (name.to_owned(), "-".to_owned()),

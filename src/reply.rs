@@ -88,13 +88,7 @@ impl Reply {
             b"}",
         ]
         .concat();
-        let accepts = |media_type| {
-            headers
-                .all(ACCEPT)
-                .any(|accept| names_media_type(accept, media_type))
-        };
-        let wants_events = accepts("text/event-stream") && !accepts("application/json");
-        let (media_type, body) = if wants_events {
+        let (media_type, body) = if wants_events(headers) {
             let event = [b"event: message\ndata: ", message.as_slice(), b"\n\n"].concat();
             ("text/event-stream", event)
         } else {
@@ -106,6 +100,31 @@ impl Reply {
         }
         .with("content-type", media_type.as_bytes())
         .with(SESSION_ID, session.as_bytes())
+    }
+
+    /// An event stream that ends at once: its client asks for it again.
+    #[must_use]
+    pub fn ended_stream() -> Self {
+        Self {
+            // Without a body Envoy would leave out what type it has.
+            body: b": this session goes on in another stream\n\n".to_vec(),
+            ..Self::empty(200)
+        }
+        .with("content-type", b"text/event-stream")
+        .with("cache-control", b"no-cache")
+    }
+
+    /// The same answer with the session id that its client knows; with none, if it knows none.
+    #[must_use]
+    pub fn in_session(mut self, id: Option<&SessionId>) -> Self {
+        for (name, value) in &mut self.headers {
+            if let (true, Some(id)) = (name == SESSION_ID.as_bytes(), id) {
+                *value = id.as_bytes().to_vec();
+            }
+        }
+        self.headers
+            .retain(|(name, _)| id.is_some() || name != SESSION_ID.as_bytes());
+        self
     }
 
     /// What a server answered to a request of the filter's own, for the client that it was made for.
@@ -182,6 +201,16 @@ impl Reply {
             .push((name.as_bytes().to_vec(), value.to_vec()));
         self
     }
+}
+
+/// Whether a client accepts an event stream, and no JSON.
+pub(crate) fn wants_events(headers: &Headers) -> bool {
+    let accepts = |media_type| {
+        headers
+            .all(ACCEPT)
+            .any(|accept| names_media_type(accept, media_type))
+    };
+    accepts("text/event-stream") && !accepts("application/json")
 }
 
 #[cfg(test)]

@@ -87,6 +87,8 @@ pub struct Knock {
     pub capabilities: Digest,
     /// Whether it may share a session.
     pub shares: bool,
+    /// For how long nobody is to try again after a failure.
+    pub backoff: Duration,
 }
 
 /// What an `initialize` is to do now.
@@ -137,7 +139,7 @@ impl Seat {
         let first = self.line.first();
         let is_next = first.is_none_or(|first| *first == knock.ticket);
         match &self.state {
-            State::Free if knock.shares && self.failed.is_some_and(|at| at >= knock.arrived) => {
+            State::Free if knock.shares && self.has_failed(knock, now) => {
                 self.leave(knock.ticket);
                 Turn::Failed
             }
@@ -172,6 +174,11 @@ impl Seat {
                 self.line_up(knock.ticket, most)
             }
         }
+    }
+
+    fn has_failed(&self, knock: &Knock, now: Millis) -> bool {
+        let concerns = |at: Millis| at >= knock.arrived || now.since(at) < knock.backoff;
+        self.failed.is_some_and(concerns)
     }
 
     fn line_up(&mut self, ticket: Ticket, most: usize) -> Turn {
@@ -211,6 +218,13 @@ impl Seat {
     pub fn release(&mut self, session: &SessionId) {
         if self.holder(session).is_some() {
             self.state = State::Free;
+        }
+    }
+
+    /// Another session has taken the place of this one.
+    pub fn replace(&mut self, lost: &SessionId, new: &SessionId) {
+        if let Some(holder) = self.holder(lost) {
+            holder.session = new.clone();
         }
     }
 

@@ -235,6 +235,23 @@ impl Seats {
         })
     }
 
+    /// See [`Seat::replace`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn replace(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        lost: &SessionId,
+        new: &SessionId,
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            seat.replace(lost, new);
+            true
+        })
+    }
+
     /// See [`Seat::touch`].
     ///
     /// # Errors

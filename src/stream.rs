@@ -5,8 +5,8 @@ use std::mem;
 use std::rc::{Rc, Weak};
 
 use crate::digest::Digest;
-use crate::errand::Over;
-use crate::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step};
+use crate::errand::{Answer, Over};
+use crate::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step, Woken};
 use crate::filter;
 use crate::host::{self, Buffer, Host, Map};
 use crate::ids::{Ids, Rewritten};
@@ -159,6 +159,11 @@ impl Stream {
             .as_mut()
             .and_then(|ids| ids.answer_headers(&headers));
         let edited = edit.map_or(Ok(()), |edit| apply(Map::Answer, edit));
+        if let Some(edit) = self.exchange.renames_session(&headers)
+            && let Err(error) = apply(Map::Answer, edit)
+        {
+            self.note(&[Signal::Failed(error)]);
+        }
         if let (Err(error), Some(ids)) = (edited, &mut self.ids) {
             ids.leave_answer();
             self.note(&[Signal::Failed(error)]);
@@ -203,17 +208,30 @@ impl Stream {
         flow
     }
 
-    pub(crate) fn ping_answered(&mut self) -> Flow {
-        if !self.exchange.asks() {
+    /// A call that was made in this context was answered.
+    pub(crate) fn own_call_answered(&mut self, call: u32, body_size: usize) -> Flow {
+        let Some(worker) = self.worker.clone() else {
             return Flow::Go;
+        };
+        worker.forget_call(call);
+        self.call_answered(worker.call_answer(body_size));
+        Flow::Go
+    }
+
+    /// A server answered a request of the filter's own that was sent for this one, or did not; this context is in effect.
+    pub(crate) fn call_answered(&mut self, answer: Option<Answer>) {
+        if !self.exchange.asks() {
+            return;
         }
-        let status = host::headers(Map::CallAnswer)
-            .ok()
-            .and_then(|headers| headers.status());
         let flow = self
-            .answer_event(|exchange, plugin, host| exchange.ping_answered(plugin, host, status));
+            .answer_event(|exchange, plugin, host| exchange.call_answered(plugin, host, answer));
+        self.resume_answer(flow);
+    }
+
+    /// An answer that waited goes on, if that is what has become of it.
+    fn resume_answer(&mut self, flow: Flow) {
         if flow == Flow::Wait || self.answer == Waiting::Pieces {
-            return flow;
+            return;
         }
         if let Waiting::All(size) = self.answer {
             self.restore_ids(size, true);
@@ -222,7 +240,6 @@ impl Stream {
             worker.note(&Signal::Failed(error));
             worker.stall(self.id, host::Stream::Answer);
         }
-        flow
     }
 
     pub(crate) fn over(&mut self) -> Flow {
@@ -242,26 +259,43 @@ impl Stream {
 
     pub(crate) fn gone(&mut self) -> Flow {
         self.end_wait();
+        if let Some(worker) = &self.worker {
+            worker.forget_calls_of(self.id);
+        }
         Flow::Go
     }
 
     /// Something has happened outside that this request waits for; its context is in effect.
     pub(crate) fn wake(&mut self, what: &Happened) {
-        if !self.exchange.is_waiting() {
+        let (Some(plugin), Some(worker)) = (self.plugin.clone(), self.worker.clone()) else {
+            return;
+        };
+        if !self.exchange.waits_at_seat() {
             self.end_wait();
             return;
         }
-        let step = self.request_event(|exchange, plugin, host| match what {
-            Happened::Change => exchange.woken(plugin, host),
-            Happened::Tick => exchange.ticked(plugin, host),
-            Happened::Errand(over) => exchange.errand_over(plugin, host, over),
-        });
-        // Also if it was to be answered, and the host refused to.
-        if self.obey(step, None) == Flow::Go {
-            let resumed = host::resume(host::Stream::Request);
-            if let (Err(error), Some(worker)) = (resumed, &self.worker) {
-                worker.note(&Signal::Failed(error));
-                worker.stall(self.id, host::Stream::Request);
+        let (exchange, host) = (mem::take(&mut self.exchange), worker.host());
+        let woken = match what {
+            Happened::Change => exchange.woken(&plugin, &host),
+            Happened::Tick => exchange.ticked(&plugin, &host),
+            Happened::Errand(over) => exchange.errand_over(&plugin, &host, over),
+        };
+        match woken {
+            Woken::Request(exchange, step) => {
+                self.exchange = exchange;
+                // Also if it was to be answered, and the host refused to.
+                if self.obey(step, None) == Flow::Go {
+                    let resumed = host::resume(host::Stream::Request);
+                    if let Err(error) = resumed {
+                        worker.note(&Signal::Failed(error));
+                        worker.stall(self.id, host::Stream::Request);
+                    }
+                }
+            }
+            Woken::Answer(exchange, step) => {
+                self.exchange = exchange;
+                let flow = self.obey_answer(step);
+                self.resume_answer(flow);
             }
         }
     }
@@ -282,20 +316,45 @@ impl Stream {
         &mut self,
         event: impl FnOnce(Exchange, &Plugin, &Host) -> (Exchange, Step<AnswerAction>),
     ) -> Flow {
-        self.end_wait();
-        let Some(plugin) = self.plugin.clone() else {
+        if !self.exchange.waits_at_seat() {
+            self.end_wait();
+        }
+        let (Some(plugin), Some(worker)) = (self.plugin.clone(), self.worker.clone()) else {
             return Flow::Go;
         };
-        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin, &Host::default());
+        let (exchange, step) = event(mem::take(&mut self.exchange), &plugin, &worker.host());
         self.exchange = exchange;
+        self.obey_answer(step)
+    }
+
+    fn obey_answer(&mut self, step: Step<AnswerAction>) -> Flow {
         self.note(&step.signals);
         match step.action {
-            AnswerAction::Continue => Flow::Go,
+            AnswerAction::Continue => {
+                self.end_wait();
+                Flow::Go
+            }
             AnswerAction::Hold => Flow::Wait,
-            AnswerAction::Ask(ping) => match filter::send(&ping) {
-                Ok(_) => Flow::Wait,
-                Err(error) => self.failed(error),
-            },
+            AnswerAction::Ask(call) => {
+                self.end_wait();
+                match filter::send(&call) {
+                    Ok(call) => {
+                        if let Some(worker) = &self.worker {
+                            worker.expect_answer(call, self.id, &self.myself);
+                        }
+                        Flow::Wait
+                    }
+                    Err(error) => self.failed(error),
+                }
+            }
+            AnswerAction::Reply(reply) => self.reply(&reply),
+            AnswerAction::Wait(seat, errand) => {
+                if let Some(worker) = &self.worker {
+                    worker.wait(self.id, seat, &self.myself);
+                    worker.run_errand(errand);
+                }
+                Flow::Wait
+            }
         }
     }
 
@@ -527,9 +586,17 @@ impl Stream {
         let Some(worker) = &self.worker else { return };
         for signal in signals {
             worker.note(signal);
-            if let Signal::Attends(seat, session) = signal {
-                worker.join_session(*seat, session);
-                self.attends = Some((*seat, session.clone()));
+            match signal {
+                Signal::Attends(seat, session) => {
+                    worker.join_session(*seat, session);
+                    self.attends = Some((*seat, session.clone()));
+                }
+                Signal::Leaves => {
+                    if let Some((seat, session)) = self.attends.take() {
+                        worker.leave_session(&seat, &session);
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::errand::{Answer, Ending, Errand, Over, Progress};
 use crate::exchange::{Plugin, Signal, leave_line};
 use crate::filter;
 use crate::hold::{Holds, Reason};
-use crate::host::{self, Buffer, Host, Map, Queue};
+use crate::host::{self, Host, Queue};
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::platform::{Platform, PlatformError};
@@ -59,6 +59,11 @@ pub(crate) struct Worker {
     untold: RefCell<Vec<Over>>,
     /// Ends of errands that could not be written down at their seats; no more than may wait.
     unsettled: RefCell<Vec<Ending>>,
+    /// Streams whose own calls are under way, by the number of the call. Those that were made while the root context was
+    /// called back are answered there.
+    calls: RefCell<BTreeMap<u32, (u32, StreamRef)>>,
+    /// Answers to such calls that the host did not let through to their streams; no more than streams.
+    undelivered: RefCell<Vec<Undelivered>>,
     mailbox: Cell<Option<Mailbox>>,
     attendance: RefCell<Attendance>,
     /// The seat to be looked at next for a session that has expired.
@@ -69,6 +74,9 @@ pub(crate) struct Worker {
 
 /// A stream, for as long as the host has it.
 type StreamRef = Weak<RefCell<Stream>>;
+
+/// A stream's number, the stream, and what was answered to its call.
+type Undelivered = (u32, StreamRef, Option<Answer>);
 
 /// The shared queue through which this VM is told of changes at seats.
 #[derive(Clone, Copy)]
@@ -93,6 +101,8 @@ impl Worker {
             under_way: RefCell::default(),
             untold: RefCell::default(),
             unsettled: RefCell::default(),
+            calls: RefCell::default(),
+            undelivered: RefCell::default(),
             mailbox: Cell::default(),
             attendance: RefCell::default(),
             next_seat: Cell::default(),
@@ -144,13 +154,16 @@ impl Worker {
         self.resume_stalled();
         self.watch(Self::agree);
         self.watch(Self::sweep);
-        if self.config.on_reinitialize != OnReinitialize::Forward {
+        if self.plugin().is_some_and(|plugin| plugin.has_seats()) {
             self.settle();
             self.renew_leases();
             self.watch(Self::end_expired);
             self.clear_lines();
             for over in mem::take(&mut *self.untold.borrow_mut()) {
                 self.tell(over);
+            }
+            for (id, stream, answer) in mem::take(&mut *self.undelivered.borrow_mut()) {
+                self.deliver(id, &stream, answer);
             }
             self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
             self.wake_if(|_| true, &Happened::Tick);
@@ -372,22 +385,56 @@ impl Worker {
         let _ = host::set_effective_context(self.root);
     }
 
-    /// A server answered an errand, or did not.
-    pub(crate) fn errand_answered(&self, call: u32, body_size: usize) {
+    /// A stream waits for the answer to this call.
+    pub(crate) fn expect_answer(&self, call: u32, id: u32, stream: &Weak<RefCell<Stream>>) {
+        self.calls.borrow_mut().insert(call, (id, stream.clone()));
+    }
+
+    /// Nobody waits for the answer to this call any more.
+    pub(crate) fn forget_call(&self, call: u32) {
+        self.calls.borrow_mut().remove(&call);
+    }
+
+    /// Nobody waits for answers to the calls of this stream any more.
+    pub(crate) fn forget_calls_of(&self, stream: u32) {
+        self.calls.borrow_mut().retain(|_, (id, _)| *id != stream);
+    }
+
+    /// What a server answered to the call that the host calls back for.
+    pub(crate) fn call_answer(&self, body_size: usize) -> Option<Answer> {
+        host::call_answer(body_size).unwrap_or_else(|error| {
+            self.note(&Signal::Failed(error));
+            None
+        })
+    }
+
+    /// A server answered a call that was made in the root context, or did not: an errand's, or a stream's that was woken.
+    pub(crate) fn call_answered(&self, call: u32, body_size: usize) {
+        let answer = self.call_answer(body_size);
         let errand = self.under_way.borrow_mut().remove(&call);
-        let (Some(plugin), Some(errand)) = (self.plugin(), errand) else {
+        if let (Some(plugin), Some(errand)) = (self.plugin(), errand) {
+            self.proceed(&plugin, errand, answer);
+            return;
+        }
+        let stream = self.calls.borrow_mut().remove(&call);
+        if let Some((id, stream)) = stream {
+            self.deliver(id, &stream, answer);
+        }
+    }
+
+    /// Gives a stream the answer to its call, in its own context.
+    fn deliver(&self, id: u32, stream: &Weak<RefCell<Stream>>, answer: Option<Answer>) {
+        let Some(living) = stream.upgrade() else {
             return;
         };
-        let headers = host::headers(Map::CallAnswer);
-        let body = host::buffer(Buffer::CallAnswerBody, 0, body_size);
-        let answer = match (headers, body) {
-            (Ok(headers), Ok(body)) => Some(Answer { headers, body }),
-            (Err(error), _) | (_, Err(error)) => {
-                self.note(&Signal::Failed(error));
-                None
-            }
-        };
-        self.proceed(&plugin, errand, answer);
+        // Refused, the previous context stays in effect: somebody else would get the answer.
+        if let Err(error) = host::set_effective_context(id) {
+            self.note(&Signal::Failed(error));
+            let undelivered = (id, stream.clone(), answer);
+            self.undelivered.borrow_mut().push(undelivered);
+        } else if let Ok(mut stream) = living.try_borrow_mut() {
+            stream.call_answered(answer);
+        }
     }
 
     fn proceed(&self, plugin: &Plugin, errand: Errand, answer: Option<Answer>) {
@@ -524,7 +571,7 @@ impl Worker {
                     staying.push((*seat, *ticket));
                 }
             }
-            Signal::Attends(..) => {}
+            Signal::Attends(..) | Signal::Leaves => {}
             Signal::Evicted(sessions) => {
                 log::debug!(
                     "{sessions} sessions evicted: memory.slots or memory.per_caller is small"

@@ -212,35 +212,11 @@ impl Fields {
         }
     }
 
-    /// A switch that can only be off yet.
-    pub(super) fn only_off(&self, key: &'static str) -> Result<(), ConfigError> {
-        if self.flag(key, false)? {
-            return Err(self.error(key, &Value::Bool(true), &format!("false: {NOT_YET}")));
-        }
-        Ok(())
-    }
-
     /// A setting that can only be null yet.
     pub(super) fn refuse_unless_null(&self, key: &'static str) -> Result<(), ConfigError> {
         match self.value(key) {
             None | Some(Value::Null) => Ok(()),
             Some(other) => Err(self.error(key, other, &format!("null: {NOT_YET}"))),
-        }
-    }
-
-    /// A setting of a feature that does not exist yet.
-    pub(super) fn refuse_unless_absent(
-        &self,
-        key: &'static str,
-        feature: &str,
-    ) -> Result<(), ConfigError> {
-        match self.value(key) {
-            None => Ok(()),
-            Some(other) => {
-                let expected =
-                    format!("the key to be left out: it belongs to {feature}; {NOT_YET}");
-                Err(self.error(key, other, &expected))
-            }
         }
     }
 

@@ -21,12 +21,12 @@ fn the_defaults_can_be_written_out() {
         "session": {
             "idle_timeout": "30m", "max_age": "24h", "lease": "5s", "queue": 64, "queue_timeout": "30s"
         },
-        "memory": {"slots": 4096, "per_caller": 64, "bulk_slots": 256},
-        "on_session_lost": "forget",
+        "memory": {"slots": 4096, "per_caller": 64, "bulk_slots": 256, "replay_bytes": 65536},
+        "on_session_lost": "recover",
         "on_reinitialize": "forward",
         "on_missing_session": "pass",
         "translate_ids": true,
-        "repair_protocol_version": false,
+        "repair_protocol_version": true,
         "upstream_host_header": null,
         "subrequest": {"authority": null, "path": null},
         "subrequest_timeout": "5s",
@@ -43,8 +43,9 @@ fn every_setting_arrives() {
         "session": {
             "idle_timeout": "90s", "max_age": "2d", "lease": "7s", "queue": 3, "queue_timeout": "8s"
         },
-        "memory": {"slots": 2.0, "per_caller": 8, "bulk_slots": 5},
+        "memory": {"slots": 2.0, "per_caller": 8, "bulk_slots": 5, "replay_bytes": 0},
         "on_reinitialize": "queue", "translate_ids": false,
+        "on_session_lost": "forget", "repair_protocol_version": false,
         "subrequest": {"authority": "mcp.internal", "path": "/up"},
         "subrequest_timeout": "1500ms", "replay_timeout": "9s"
     }"#;
@@ -63,7 +64,9 @@ fn every_setting_arrives() {
     assert_eq!(config.session.queue, 3);
     assert_eq!(config.session.queue_timeout, Duration::from_secs(8));
     assert_eq!(config.on_reinitialize, OnReinitialize::Queue);
-    assert!(!config.translate_ids);
+    assert!(!config.translate_ids && !config.repair_protocol_version);
+    assert_eq!(config.on_session_lost, OnSessionLost::Forget);
+    assert_eq!(config.memory.replay_bytes, 0);
     assert_eq!(config.memory.slots.get(), 2);
     assert_eq!(config.memory.bulk_slots.get(), 5);
     assert_eq!(config.memory.per_caller, 8);
@@ -159,6 +162,10 @@ fn wrong_values_are_refused_under_their_key() {
         ("subrequest.path", "\"/a b\""),
         ("subrequest_timeout", "\"0ms\""),
         ("replay_timeout", "60"),
+        ("on_session_lost", "\"revive\""),
+        ("repair_protocol_version", "1"),
+        ("memory.replay_bytes", "-1"),
+        ("memory.replay_bytes", "1048577"),
         ("on_reinitialize", "\"reject\""),
         ("translate_ids", "\"no\""),
         ("session.lease", "\"0s\""),
@@ -180,11 +187,8 @@ fn wrong_values_are_refused_under_their_key() {
 #[test]
 fn features_that_do_not_exist_yet_are_refused_and_never_ignored() {
     let later = [
-        ("on_session_lost", "\"recover\""),
         ("on_missing_session", "\"initialize\""),
-        ("repair_protocol_version", "true"),
         ("upstream_host_header", "\"x-host\""),
-        ("memory.replay_bytes", "65536"),
     ];
     for (key, value) in later {
         let json = key.rsplit('.').fold(value.to_owned(), |json, part| {
@@ -204,8 +208,7 @@ fn features_that_do_not_exist_yet_are_refused_and_never_ignored() {
 #[test]
 fn their_wrong_shapes_are_told_from_missing_features() {
     for (json, expected) in [
-        (r#"{"on_session_lost": "revive"}"#, "\"forget\""),
-        (r#"{"memory": {"replay_bytes": "many"}}"#, "a whole number"),
+        (r#"{"on_missing_session": "open"}"#, "\"pass\""),
         (
             r#"{"upstream_host_header": "a b"}"#,
             "null, or a header name",

@@ -125,7 +125,8 @@ const ALONE: Option<(bool, bool, bool)> = Some((false, false, true));
 #[test]
 fn a_session_is_asked_for_as_its_client_did() {
     let (plugin, platform) = plugin(REUSE);
-    let more = [(ACCEPT, "text/event-stream"), ("x-trace", "t")];
+    let accept = "application/json;q=0.5, text/event-stream";
+    let more = [(ACCEPT, accept), ("x-trace", "t")];
     let call = errand_of(knock(&plugin, &platform, "a", &more)).call(&plugin);
     assert_eq!(call.cluster, "server");
     assert_eq!(call.body, INITIALIZE.as_bytes());
@@ -137,7 +138,7 @@ fn a_session_is_asked_for_as_its_client_did() {
         ("authorization", &["a"]),
         ("x-trace", &["t"]),
         ("content-type", &["application/json"]),
-        (ACCEPT, &["text/event-stream"]),
+        (ACCEPT, &[accept]),
         (SESSION_ID, &[]),
         ("mcp-protocol-version", &[]),
         ("accept-encoding", &[]),
@@ -148,8 +149,13 @@ fn a_session_is_asked_for_as_its_client_did() {
 }
 
 #[test]
-fn what_accepts_anything_or_nothing_asks_for_both() {
-    for more in [&[][..], &[(ACCEPT, "*/*")], &[(ACCEPT, " */* ")]] {
+fn what_does_not_accept_json_by_its_name_asks_for_both() {
+    for more in [
+        &[][..],
+        &[(ACCEPT, "*/*")],
+        &[(ACCEPT, " */* ")],
+        &[(ACCEPT, "text/event-stream")],
+    ] {
         let (plugin, platform) = plugin(REUSE);
         let call = errand_of(knock(&plugin, &platform, "a", more)).call(&plugin);
         assert_eq!(of(&call, ACCEPT), [ACCEPT_JSON_OR_EVENTS]);
@@ -330,6 +336,7 @@ fn words_at(
         arrived: platform.now(),
         capabilities: Digest::from_bytes([0; 32]),
         shares,
+        backoff: core::time::Duration::ZERO,
     };
     let (roster, now) = (Roster::default(), platform.now());
     match plugin

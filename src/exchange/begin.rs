@@ -1,6 +1,6 @@
 //! The first decision: what a request's headers say about what may become of it.
 
-use super::body::Body;
+use super::body::{Body, Keeps};
 use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
 use crate::config::{Mode, OnReinitialize, without_query};
@@ -133,11 +133,15 @@ impl<P: Platform> Arrival<'_, P> {
         let endpoint = &self.request.endpoint;
         let own_id = self.headers.get(headers::SESSION_ID).map(SessionId::parse);
         let is_own = own_id.is_some();
-        let session = record.and_then(|record| match own_id {
-            Some(own_id) => record.session(endpoint, &own_id?),
+        let session = record.and_then(|record| match &own_id {
+            Some(own_id) => record.living(endpoint, own_id.as_ref()?),
             None => record.latest(endpoint),
         });
-        let belongs = session.cloned().map(|session| Belongs { session, is_own });
+        let belongs = session.cloned().map(|session| Belongs {
+            named: own_id.flatten().filter(|own_id| *own_id != session.id),
+            session,
+            is_own,
+        });
         match belongs {
             Some(belongs) => self.join_session(belongs),
             None if is_own => self.send(None, Outcome::PassedOwnId, Vec::new()),
@@ -147,7 +151,9 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     fn join_session(self, belongs: Belongs) -> Begun {
-        let Belongs { session, is_own } = &belongs;
+        let Belongs {
+            session, is_own, ..
+        } = &belongs;
         if self.is_observing() {
             return self.observe(&belongs);
         }
@@ -169,27 +175,20 @@ impl<P: Platform> Arrival<'_, P> {
         if self.can_hold() && (is_translated || needs_method) {
             return self.hold(Some(belongs));
         }
-        // Where headers can't wait: a client that names a version has had its answer to an initialize before. Should it
-        // still be one, the server refuses it in the old session, unless the filter answers it anyway.
-        let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
-        if *is_own || has_version || self.is_initialize_ours() {
-            return self.forward(belongs);
-        }
-        self.send(None, Outcome::PassedUnknownMethod, Vec::new())
+        // Where headers can't wait, it gets its session at once. Should it turn out to be an initialize, the filter
+        // answers it, or sends it once more.
+        self.forward(belongs)
     }
 
     fn observe(self, belongs: &Belongs) -> Begun {
-        let has_version = self.headers.get(headers::PROTOCOL_VERSION).is_some();
         let outcome = if belongs.is_own {
             Outcome::PassedOwnId
-        } else if !self.has_body() || has_version || self.plugin.config.hold_request_headers {
-            Outcome::WouldRepair
         } else {
-            return self.send(None, Outcome::PassedUnknownMethod, Vec::new());
+            Outcome::WouldRepair
         };
-        let signals = self
-            .plugin
-            .refresh(self.platform, &self.request, &belongs.session, false);
+        let signals =
+            self.plugin
+                .refresh(self.platform, &self.request, &belongs.session, None, false);
         let session = belongs
             .is_own
             .then(|| InSession::own(&belongs.session, self.headers.clone()));
@@ -207,7 +206,7 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     fn hold(self, belongs: Option<Belongs>) -> Begun {
-        let keeps = self.is_initialize_ours();
+        let keeps = self.keeps(belongs.is_some());
         let held = Held {
             request: self.request,
             headers: self.headers,
@@ -219,7 +218,7 @@ impl<P: Platform> Arrival<'_, P> {
 
     fn forward(self, belongs: Belongs) -> Begun {
         let knocks = self.is_initialize_ours().then(|| self.headers.clone());
-        let body = self.body();
+        let body = self.body(true);
         let (exchange, step) =
             belongs.forward(self.plugin, self.platform, self.request, self.headers, body);
         match knocks {
@@ -250,23 +249,37 @@ impl<P: Platform> Arrival<'_, P> {
             && self.plugin.on_reinitialize() != OnReinitialize::Forward
     }
 
-    fn body(&self) -> Body {
+    fn body(&self, in_session: bool) -> Body {
         if self.has_body() {
-            Body::unread(self.is_initialize_ours())
+            Body::unread(self.keeps(in_session))
         } else {
             Body::none()
         }
     }
 
+    fn keeps(&self, in_session: bool) -> Keeps {
+        let recovers = self.plugin.recovers();
+        let repairs = recovers || self.plugin.repairs_version();
+        Keeps {
+            initialize: self.is_initialize_ours() || !self.request.has_own_id,
+            replay: if in_session && repairs {
+                self.plugin.config.memory.replay_bytes
+            } else {
+                0
+            },
+        }
+    }
+
     fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Begun {
         let sent = Sent {
-            body: self.body(),
+            body: self.body(false),
             request: self.request,
             session,
             is_owned: false,
             outcome,
             knocks: None,
             attends: None,
+            shares: None,
         };
         (
             Exchange::Sent(sent),

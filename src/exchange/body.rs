@@ -4,6 +4,7 @@ use super::{
     Belongs, Exchange, Held, Knocking, Plugin, Replying, Request, RequestAction, SCAN_BYTES, Sent,
     Signal, Step, Waiting,
 };
+use crate::config::OnReinitialize;
 use crate::headers::Headers;
 use crate::ids::Ids;
 use crate::initialize::INITIALIZE_BYTES;
@@ -22,8 +23,36 @@ const REST_BYTES: usize = 64 * 1024;
 /// A request's body as far as it was looked at.
 pub(super) struct Body {
     reading: Reading,
-    /// All of it, for as long as that may be an `initialize` to be sent by the filter.
+    keeps: Keeps,
+    /// All of it so far, for as long as it is worth keeping.
     kept: Option<Vec<u8>>,
+    ended: bool,
+}
+
+/// What a body is kept for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keeps {
+    /// It may be an `initialize`.
+    pub(super) initialize: bool,
+    /// It may be sent again, if it is not longer than this.
+    pub(super) replay: usize,
+}
+
+impl Keeps {
+    /// Nothing.
+    pub(super) const NOTHING: Self = Self {
+        initialize: false,
+        replay: 0,
+    };
+
+    fn most(self, kind: Option<Kind>) -> usize {
+        let initialize = self.initialize && kind.is_none_or(|kind| kind == Kind::Initialize);
+        if initialize {
+            self.replay.max(INITIALIZE_BYTES)
+        } else {
+            self.replay
+        }
+    }
 }
 
 enum Reading {
@@ -33,13 +62,15 @@ enum Reading {
 
 impl Body {
     /// Before its first byte.
-    pub(super) fn unread(keeps: bool) -> Self {
+    pub(super) fn unread(keeps: Keeps) -> Self {
         Self {
             reading: Reading::Unread {
                 scanner: Scanner::new(),
                 scanned: 0,
             },
-            kept: keeps.then(Vec::new),
+            keeps,
+            kept: (keeps != Keeps::NOTHING).then(Vec::new),
+            ended: false,
         }
     }
 
@@ -47,35 +78,55 @@ impl Body {
     pub(super) fn none() -> Self {
         Self {
             reading: Reading::Read(Kind::Other),
+            keeps: Keeps::NOTHING,
             kept: None,
+            ended: true,
         }
     }
 
     /// How many more bytes are worth a look.
     fn wanted(&self) -> usize {
-        match &self.reading {
+        let to_scan = match &self.reading {
             Reading::Unread { scanned, .. } => SCAN_BYTES.saturating_sub(*scanned),
             Reading::Read(_) => 0,
-        }
+        };
+        let most = self.keeps.most(self.kind());
+        let to_keep = self.kept.as_ref().map_or(0, |kept| {
+            // One more than fits tells that it does not fit.
+            most.saturating_add(1).saturating_sub(kept.len())
+        });
+        to_scan.max(to_keep)
     }
 
     fn scan(mut self, bytes: &[u8], ended: bool) -> Self {
+        self.ended |= ended;
         if let Reading::Unread { scanner, scanned } = &mut self.reading {
             *scanned = scanned.saturating_add(bytes.len());
             let kind = scanner.scan(bytes);
             let kind = kind.or_else(|| ended.then(|| scanner.finish()));
-            self.kept = self.kept.filter(|kept| {
-                kept.len().saturating_add(bytes.len()) <= INITIALIZE_BYTES
-                    && kind.is_none_or(|kind| kind == Kind::Initialize)
-            });
-            if let Some(kept) = &mut self.kept {
-                kept.extend_from_slice(bytes);
-            }
             if let Some(kind) = kind {
                 self.reading = Reading::Read(kind);
             }
         }
+        let most = self.keeps.most(self.kind());
+        self.kept = self
+            .kept
+            .filter(|kept| kept.len().saturating_add(bytes.len()) <= most);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
+        }
         self
+    }
+
+    /// All of it, if it was worth keeping and is whole.
+    pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
+        self.kept.take().filter(|_| self.ended)
+    }
+
+    /// An `initialize` so far, if the filter may send it.
+    fn initialize(&mut self) -> Option<Vec<u8>> {
+        let kept = self.kept.take();
+        kept.filter(|kept| self.keeps.initialize && kept.len() <= INITIALIZE_BYTES)
     }
 
     /// What it is, once that is known.
@@ -107,7 +158,13 @@ impl Exchange {
             // One more than fits tells that it does not fit.
             Self::Knocking(knocking) => (INITIALIZE_BYTES + 1).saturating_sub(knocking.body.len()),
             Self::Replying(_) => usize::MAX,
-            Self::Passing | Self::Waiting(_) | Self::Learned(_) | Self::Asking(_) => 0,
+            Self::Passing
+            | Self::Waiting(_)
+            | Self::Learned(_)
+            | Self::Asking(_)
+            | Self::Recovering(_)
+            | Self::Replaying(_)
+            | Self::Reinitializing(_) => 0,
         }
     }
 
@@ -126,9 +183,12 @@ impl Exchange {
             Self::Knocking(knocking) => knocking.body_came(plugin, platform, bytes, ended),
             Self::Replying(replying) => replying.body_came(bytes, ended),
             Self::Waiting(waiting) => (Self::Waiting(waiting), RequestAction::Hold.into()),
-            other @ (Self::Passing | Self::Learned(_) | Self::Asking(_)) => {
-                (other, RequestAction::Continue.into())
-            }
+            other @ (Self::Passing
+            | Self::Learned(_)
+            | Self::Asking(_)
+            | Self::Recovering(_)
+            | Self::Replaying(_)
+            | Self::Reinitializing(_)) => (other, RequestAction::Continue.into()),
         }
     }
 
@@ -181,7 +241,13 @@ impl Held {
                 held.go_on(plugin, platform, Outcome::PassedTooLarge)
             }
             None => (Exchange::Held(held), RequestAction::Hold.into()),
-            Some(Kind::Initialize) if !held.request.has_own_id => match held.body.kept.take() {
+            Some(Kind::Initialize)
+                if !held.request.has_own_id
+                    && plugin.on_reinitialize() == OnReinitialize::Forward =>
+            {
+                held.go_on(plugin, platform, Outcome::PassedInitialize)
+            }
+            Some(Kind::Initialize) if !held.request.has_own_id => match held.body.initialize() {
                 Some(body) => {
                     let knocking = Knocking {
                         request: held.request,
@@ -239,6 +305,7 @@ impl Held {
             outcome,
             knocks: None,
             attends: None,
+            shares: None,
         })
     }
 }
@@ -258,8 +325,9 @@ impl Sent {
         let attends = sent.attends.take_if(|_| is_settled);
         match sent.body.kind() {
             Some(Kind::Initialize) if !was_known => {
-                let body = sent.body.kept.take();
-                if let (Some(headers), Some(body)) = (sent.knocks.take(), body) {
+                if let Some(headers) = sent.knocks.take()
+                    && let Some(body) = sent.body.initialize()
+                {
                     let knocking = Knocking {
                         request: sent.request,
                         headers,
@@ -275,7 +343,12 @@ impl Sent {
             }
             Some(Kind::Initialize | Kind::Initialized | Kind::Other) | None => {}
         }
-        let signals = attends.into_iter().collect();
+        let mut signals: Vec<Signal> = attends.into_iter().collect();
+        let is_initialize = sent.body.is_initialize();
+        let shares = sent.shares.take_if(|_| is_settled);
+        if let Some(session) = shares.filter(|_| !is_initialize) {
+            signals.extend(plugin.refresh(platform, &sent.request, &session, None, true));
+        }
         (
             Exchange::Sent(sent),
             Step::new(RequestAction::Continue, signals),
@@ -331,13 +404,14 @@ pub(super) fn passed_initialize(request: Request) -> Exchange {
         request,
         body: Body {
             reading: Reading::Read(Kind::Initialize),
-            kept: None,
+            ..Body::none()
         },
         session: None,
         is_owned: false,
         outcome: Outcome::PassedInitialize,
         knocks: None,
         attends: None,
+        shares: None,
     })
 }
 
@@ -367,8 +441,16 @@ impl Belongs {
         body: Body,
     ) -> Went {
         let is_translated = plugin.translates(&self);
-        let Self { session, is_own } = self;
-        let mut signals = plugin.refresh(platform, &request, &session, is_translated);
+        let Self {
+            session,
+            is_own,
+            named,
+        } = self;
+        let is_known = body.kind().is_some();
+        let is_shared = is_translated && is_known;
+        let mut signals = plugin.refresh(platform, &request, &session, named.as_ref(), is_shared);
+        let is_new = is_translated && !session.shared;
+        let shares = (is_new && !is_known).then(|| Box::new(session.clone()));
         let is_post = headers.get(":method") == Some(b"POST");
         let mut attends = plugin
             .seat(&request)
@@ -376,11 +458,7 @@ impl Belongs {
             .map(|seat| Signal::Attends(seat, session.id.clone()));
         // An initialize may still have to wait for the very lease that it would renew.
         signals.extend(attends.take_if(|_| body.kind().is_some()));
-        let mut edits = if is_own {
-            Vec::new()
-        } else {
-            repair::edits(&session, &headers)
-        };
+        let mut edits = repair::edits(&session, &headers, is_own, named.is_some());
         let ids = is_translated.then(|| {
             edits.extend(Ids::edits(&headers));
             let (endpoint, id) = (request.endpoint, session.id.clone());
@@ -391,22 +469,26 @@ impl Belongs {
         } else {
             RequestAction::Forward(edits, ids)
         };
+        let is_renamed = named.is_some();
+        let mut in_session = if is_own {
+            InSession::own(&session, headers)
+        } else {
+            InSession::repaired(&session, headers)
+        };
+        in_session.named = named;
         let sent = Sent {
             request,
             body,
             is_owned: session.owned,
-            session: Some(if is_own {
-                InSession::own(&session, headers)
-            } else {
-                InSession::repaired(&session, headers)
-            }),
-            outcome: if is_own {
+            session: Some(in_session),
+            outcome: if is_own && !is_renamed {
                 Outcome::PassedOwnId
             } else {
                 Outcome::Repaired
             },
             knocks: None,
             attends,
+            shares,
         };
         (Exchange::Sent(sent), Step::new(action, signals))
     }
@@ -424,6 +506,7 @@ impl Plugin {
         platform: &impl Platform,
         request: &Request,
         session: &Session,
+        named: Option<&SessionId>,
         is_shared: bool,
     ) -> Vec<Signal> {
         let now = platform.now();
@@ -435,6 +518,9 @@ impl Plugin {
             if let Some(session) = record.session_mut(&request.endpoint, &session.id) {
                 session.used = now;
                 session.shared |= is_shared;
+            }
+            if let Some(lost) = named.and_then(|id| record.session_mut(&request.endpoint, id)) {
+                lost.used = now;
             }
         };
         self.remember(platform, request, used).1

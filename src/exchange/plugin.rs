@@ -1,15 +1,16 @@
 //! What all requests of a VM share, and what is known of one from its headers on.
 
 use super::Signal;
-use crate::config::{Config, Mode, OnReinitialize, without_query};
+use crate::config::{Config, Mode, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
 use crate::flights::Flights;
+use crate::initializes::Initializes;
 use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::platform::{Platform, PlatformError, Store};
 use crate::roster::Roster;
 use crate::seat::{Holder, Knock};
 use crate::seats::{Changed, Knocked, Seats};
-use crate::session::ProtocolVersion;
+use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
 
 /// What all requests of a VM share.
@@ -22,6 +23,8 @@ pub struct Plugin {
     pub flights: Flights,
     /// The sessions of which there may be one at a time.
     pub seats: Seats,
+    /// What it takes to open sessions once more.
+    pub initializes: Initializes,
     /// What digests are made with.
     pub key: DigestKey,
     /// The salt that the key was made of.
@@ -53,6 +56,7 @@ impl Plugin {
             memory: Memory::new(&config),
             flights: Flights::default(),
             seats: Seats::new(&config),
+            initializes: Initializes::new(&config),
             key: DigestKey::new(&salt, secret),
             config,
             salt,
@@ -69,9 +73,12 @@ impl Plugin {
         if self.config.translate_ids {
             self.flights.create(store)?;
         }
-        if self.config.on_reinitialize != OnReinitialize::Forward {
+        if self.has_seats() {
             self.seats.create(store)?;
             Roster::create(store)?;
+        }
+        if self.recovers() {
+            self.initializes.create(store)?;
         }
         Ok(())
     }
@@ -94,7 +101,65 @@ impl Plugin {
             latest: true,
             shared: is_shared && self.config.translate_ids,
             owned: is_shared,
+            versionless: false,
+            hidden: false,
+            successor: None,
         }
+    }
+
+    /// Whether requests may wait for each other.
+    #[must_use]
+    pub fn has_seats(&self) -> bool {
+        self.config.on_reinitialize != OnReinitialize::Forward || self.recovers()
+    }
+
+    /// Whether a lost session is opened once more.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        self.config.mode == Mode::Repair && self.config.on_session_lost == OnSessionLost::Recover
+    }
+
+    /// Whether a request is sent again without a version that its server refuses.
+    pub(super) fn repairs_version(&self) -> bool {
+        self.config.mode == Mode::Repair && self.config.repair_protocol_version
+    }
+
+    /// The digest under which the `initialize` of a session is kept.
+    pub(super) fn whose_initialize(&self, endpoint: &Digest, session: &SessionId) -> Digest {
+        let parts = [endpoint.as_bytes().as_slice(), session.as_bytes()];
+        self.key.digest("initialize", parts)
+    }
+
+    /// Keeps what opened a session.
+    pub(crate) fn keep_initialize(
+        &self,
+        platform: &impl Platform,
+        endpoint: &Digest,
+        session: &SessionId,
+        body: &[u8],
+    ) -> Option<Signal> {
+        if !self.recovers() {
+            return None;
+        }
+        let whose = self.whose_initialize(endpoint, session);
+        let now = platform.now();
+        let kept = self.initializes.keep(platform, &whose, body, now);
+        kept.err().map(Signal::Failed)
+    }
+
+    /// Where a session was shared, its successor is.
+    pub(crate) fn replace_shared(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        lost: &SessionId,
+        new: &SessionId,
+    ) -> Option<Signal> {
+        if self.on_reinitialize() != OnReinitialize::Reuse {
+            return None;
+        }
+        let seat = self.seat(request)?;
+        woken(seat, self.seats.replace(platform, &seat, lost, new))
     }
 
     /// What becomes of an `initialize` while a session lives.

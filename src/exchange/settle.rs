@@ -1,10 +1,13 @@
 //! The decisions that an answer brings: a session is learned, lives on, or has ended.
 
 use super::plugin::woken;
+use super::recover::{Refused, Replay};
+use super::reinitialize::Reinitializing;
 use super::{
     ANSWER_BYTES, AnswerAction, Asking, Exchange, Learned, Plugin, Request, Sent, Signal, Step,
 };
 use crate::config::{Mode, without_query};
+use crate::errand::Answer;
 use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
 use crate::memory::{CallerRecord, Rewritten, Session};
@@ -14,7 +17,7 @@ use crate::platform::Platform;
 use crate::session::SessionId;
 use crate::subrequest::Subrequest;
 
-type Settled = (Exchange, Step<AnswerAction>);
+pub(super) type Settled = (Exchange, Step<AnswerAction>);
 
 impl Exchange {
     /// The headers of the answer came.
@@ -53,24 +56,37 @@ impl Exchange {
     ) -> Settled {
         match self {
             Self::Learned(learned) => learned.read(plugin, platform, bytes),
-            Self::Asking(asking) if waiting > ANSWER_BYTES => {
-                settled(asking.outcome, asking.session.id, Vec::new())
+            waits @ (Self::Asking(_)
+            | Self::Recovering(_)
+            | Self::Replaying(_)
+            | Self::Reinitializing(_))
+                if waiting > ANSWER_BYTES =>
+            {
+                finished(waits.over(plugin, platform))
             }
-            Self::Asking(asking) => (Self::Asking(asking), AnswerAction::Hold.into()),
+            waits @ (Self::Asking(_)
+            | Self::Recovering(_)
+            | Self::Replaying(_)
+            | Self::Reinitializing(_)) => (waits, AnswerAction::Hold.into()),
             other => (other, AnswerAction::Continue.into()),
         }
     }
 
-    /// The ping was answered with this status, or not at all.
+    /// A request of the filter's own that was sent for this one was answered, or not at all.
     #[must_use]
-    pub fn ping_answered(
+    pub fn call_answered(
         self,
         plugin: &Plugin,
         platform: &impl Platform,
-        status: Option<u16>,
+        answer: Option<Answer>,
     ) -> Settled {
         match self {
-            Self::Asking(asking) => asking.answered(plugin, platform, status),
+            Self::Asking(asking) => {
+                let status = answer.and_then(|answer| answer.headers.status());
+                asking.answered(plugin, platform, status)
+            }
+            Self::Replaying(replaying) => replaying.answered(plugin, platform, answer),
+            Self::Reinitializing(again) => again.answered(plugin, platform, answer),
             other => (other, AnswerAction::Continue.into()),
         }
     }
@@ -80,6 +96,14 @@ impl Sent {
     fn answered(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
         let status = headers.status();
         if self.body.is_initialize() {
+            if let Some(session) = self.session.as_ref().filter(|_| !self.request.has_own_id) {
+                let id = headers.get(SESSION_ID);
+                let is_new = id.is_some_and(|id| id != session.id.as_bytes());
+                let is_opened = matches!(status, Some(200..=299)) && is_new;
+                if let (false, Some(body)) = (is_opened, self.body.whole()) {
+                    return Reinitializing::begin(plugin, self.request, session, body);
+                }
+            }
             if matches!(status, Some(200..=299)) {
                 return self.opened(plugin, platform, headers);
             }
@@ -96,13 +120,23 @@ impl Sent {
             }
             Some(status @ (400 | 404)) if !is_observing => {
                 let ping = self.request.ping(plugin, platform, &session);
-                let asking = Asking {
+                let replay = match session.headers().get(":method") {
+                    Some(b"GET") => Replay::Stream,
+                    _ => self.body.whole().map_or(Replay::Gone, Replay::Body),
+                };
+                let refused = Refused {
                     request: self.request,
                     session,
+                    replay,
                     outcome: self.outcome,
-                    status,
                 };
-                (Exchange::Asking(asking), AnswerAction::Ask(ping).into())
+                let asking = Asking {
+                    refused,
+                    status,
+                    dropped_version: None,
+                };
+                let step = AnswerAction::Ask(ping).into();
+                (Exchange::Asking(Box::new(asking)), step)
             }
             Some(401 | 403) if self.is_owned => {
                 // A credential that was revoked gets nothing from memory.
@@ -119,7 +153,7 @@ impl Sent {
     }
 
     /// An initialize was answered well.
-    fn opened(self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+    fn opened(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
         let endpoint = self.request.endpoint;
         let Some(id) = headers.get(SESSION_ID).and_then(SessionId::parse) else {
             // In a session of the client's own a server need not repeat the id. Else it has no sessions, or one that
@@ -144,10 +178,17 @@ impl Sent {
                 latest: true,
                 shared: false,
                 owned: false,
+                versionless: false,
+                hidden: false,
+                successor: None,
             });
         });
         if !is_learned {
             return finished(with(signals, Outcome::PassedInitialize, Some(id)));
+        }
+        let mut signals = signals;
+        if let Some(body) = self.body.whole() {
+            signals.extend(plugin.keep_initialize(platform, &endpoint, &id, &body));
         }
         let signals = with(signals, Outcome::Learned, Some(id.clone()));
         let (media_type, encoding) = (headers.get("content-type"), headers.get("content-encoding"));
@@ -218,30 +259,70 @@ impl Learned {
 
 impl Asking {
     fn answered(
-        mut self,
+        mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
         status: Option<u16>,
     ) -> Settled {
-        match (Verdict::of(status), self.session.version.take()) {
+        let refused = &mut self.refused;
+        match (Verdict::of(status), refused.session.version.is_some()) {
             // Some gateways refuse the version that they agreed on: is it that, or the session?
-            (Verdict::Refused(_), Some(_)) => {
-                let ping = self.request.ping(plugin, platform, &self.session);
+            (Verdict::Refused(_), true) => {
+                self.dropped_version = refused.session.version.take();
+                let refused = &self.refused;
+                let ping = refused.request.ping(plugin, platform, &refused.session);
                 (Exchange::Asking(self), AnswerAction::Ask(ping).into())
             }
             // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
             // may have met a replica that never knew the session.
-            (Verdict::Refused(status), None) if status == self.status => self.request.forget(
-                plugin,
-                platform,
-                self.session.id,
-                Outcome::Lost,
-                self.outcome,
-            ),
+            (Verdict::Refused(status), false) if status == self.status => {
+                let version = self.dropped_version.take();
+                self.refused.session.version = version;
+                self.refused.lost(plugin, platform)
+            }
+            (Verdict::Lives, _) if self.dropped_version.is_some() && plugin.repairs_version() => {
+                self.refused.repair_version(plugin, platform)
+            }
             (Verdict::Lives | Verdict::Unknown | Verdict::Refused(_), _) => {
-                settled(self.outcome, self.session.id, Vec::new())
+                let Refused {
+                    outcome, session, ..
+                } = self.refused;
+                settled(outcome, session.id, Vec::new())
             }
         }
+    }
+}
+
+impl Refused {
+    fn lost(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let refused = if plugin.recovers() && !self.request.is_delete {
+            match self.recover(plugin, platform) {
+                Ok(settled) => return settled,
+                Err(refused) => *refused,
+            }
+        } else {
+            self
+        };
+        let (request, session) = (refused.request, refused.session.id);
+        request.forget(plugin, platform, session, Outcome::Lost, refused.outcome)
+    }
+
+    /// The server takes the session, but not the version that goes with it: so the request goes up without.
+    fn repair_version(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let (endpoint, id) = (self.request.endpoint, self.session.id.clone());
+        let drop_version = |record: &mut CallerRecord| {
+            if let Some(session) = record.session_mut(&endpoint, &id) {
+                session.versionless = true;
+            }
+        };
+        let (_, mut signals) = plugin.remember(platform, &self.request, drop_version);
+        if matches!(self.replay, Replay::Gone) {
+            return settled(self.outcome, id, signals);
+        }
+        let outcome = Outcome::VersionRepaired;
+        let (exchange, mut step) = self.send_again(plugin, platform, id, outcome);
+        step.signals.append(&mut signals);
+        (exchange, step)
     }
 }
 
@@ -278,11 +359,11 @@ fn with(mut signals: Vec<Signal>, outcome: Outcome, session: Option<SessionId>) 
     signals
 }
 
-fn settled(outcome: Outcome, session: SessionId, signals: Vec<Signal>) -> Settled {
+pub(super) fn settled(outcome: Outcome, session: SessionId, signals: Vec<Signal>) -> Settled {
     finished(with(signals, outcome, Some(session)))
 }
 
-fn finished(signals: Vec<Signal>) -> Settled {
+pub(super) fn finished(signals: Vec<Signal>) -> Settled {
     (
         Exchange::Passing,
         Step::new(AnswerAction::Continue, signals),

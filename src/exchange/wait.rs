@@ -1,11 +1,14 @@
 //! An `initialize` that waits: for a session that is being opened, or for its turn to open one.
 
+use core::time::Duration;
+
 use super::body::passed_initialize;
 use super::plugin::woken;
-use super::{Exchange, Plugin, Request, RequestAction, Signal, Step};
+use super::settle::Settled;
+use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::digest::Digest;
-use crate::errand::{Errand, Opening, Over};
+use crate::errand::{Errand, Opening, Over, Purpose};
 use crate::headers::Headers;
 use crate::hold::TICK;
 use crate::initialize::Initialize;
@@ -41,35 +44,39 @@ type Went = (Exchange, Step<RequestAction>);
 impl Exchange {
     /// Something has changed at the seat that the request waits for, or may have.
     #[must_use]
-    pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+    pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
-            Self::Waiting(waiting) => waiting.knock(plugin, platform),
-            other => (other, RequestAction::Continue.into()),
+            Self::Waiting(waiting) => waiting.knock(plugin, platform).into(),
+            Self::Recovering(recovering) => recovering.woken(plugin, platform).into(),
+            other => (other, Step::from(RequestAction::Continue)).into(),
         }
     }
 
     /// A tick came.
     #[must_use]
-    pub fn ticked(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+    pub fn ticked(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
-            Self::Waiting(waiting) => waiting.ticked(plugin, platform),
-            other => (other, RequestAction::Continue.into()),
+            Self::Waiting(waiting) => waiting.ticked(plugin, platform).into(),
+            Self::Recovering(recovering) => recovering.ticked(plugin, platform).into(),
+            other => (other, Step::from(RequestAction::Continue)).into(),
         }
     }
 
     /// An errand at the seat that the request waits for is over.
     #[must_use]
-    pub fn errand_over(self, plugin: &Plugin, platform: &impl Platform, over: &Over) -> Went {
+    pub fn errand_over(self, plugin: &Plugin, platform: &impl Platform, over: &Over) -> Woken {
         match self {
+            Self::Recovering(recovering) => recovering.errand_over(plugin, platform, over).into(),
             Self::Waiting(mut waiting) => {
                 let is_own = waiting.knock.ticket == over.ticket;
                 waiting.is_away &= !is_own;
-                match &over.reply {
+                let went = match &over.reply {
                     Some((reply, outcome)) if is_own => replied(reply.clone(), *outcome),
                     _ => waiting.knock(plugin, platform),
-                }
+                };
+                went.into()
             }
-            other => (other, RequestAction::Continue.into()),
+            other => (other, Step::from(RequestAction::Continue)).into(),
         }
     }
 
@@ -78,8 +85,29 @@ impl Exchange {
     pub fn give_up(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         match self {
             Self::Waiting(waiting) => waiting.leave(plugin, platform),
+            Self::Recovering(recovering) => recovering.leave(plugin, platform),
             _ => Vec::new(),
         }
+    }
+}
+
+/// What became of an exchange that was woken: its request goes on, or its answer does.
+pub enum Woken {
+    /// It waited with its request.
+    Request(Exchange, Step<RequestAction>),
+    /// It waited with its answer.
+    Answer(Exchange, Step<AnswerAction>),
+}
+
+impl From<Went> for Woken {
+    fn from((exchange, step): Went) -> Self {
+        Self::Request(exchange, step)
+    }
+}
+
+impl From<Settled> for Woken {
+    fn from((exchange, step): Settled) -> Self {
+        Self::Answer(exchange, step)
     }
 }
 
@@ -108,6 +136,7 @@ impl Waiting {
             arrived: platform.now(),
             capabilities: plugin.key.digest("capabilities", [capabilities]),
             shares: plugin.on_reinitialize() == OnReinitialize::Reuse,
+            backoff: Duration::ZERO,
         };
         Ok(Self {
             request,
@@ -167,7 +196,7 @@ impl Waiting {
         let known = plugin.memory.recall(platform, &holder.caller, now);
         let known = known.ok().flatten().and_then(|record| {
             let session = record.session(&holder.endpoint, &holder.session)?;
-            Some(plugin.memory.is_refresh_due(session, now))
+            Some(session.hidden || plugin.memory.is_refresh_due(session, now))
         });
         let mut signals = Vec::new();
         if known != Some(false) {
@@ -175,6 +204,7 @@ impl Waiting {
                 let known = record.session_mut(&holder.endpoint, &holder.session);
                 if let Some(session) = known {
                     session.used = now;
+                    session.hidden = false;
                 } else {
                     let version = version_in(result);
                     record.learn(plugin.session_of(holder, version, true, now));
@@ -203,7 +233,11 @@ impl Waiting {
                     headers: self.headers.clone(),
                     initialize: self.initialize.clone(),
                     capabilities: self.knock.capabilities,
-                    shares: self.knock.shares,
+                    purpose: if self.knock.shares {
+                        Purpose::Share
+                    } else {
+                        Purpose::Alone
+                    },
                 };
                 let errand = Errand::open(seat, self.knock.ticket, opening);
                 (Some(errand), Vec::new())

@@ -6,11 +6,12 @@
 //!   endpoint  32 bytes
 //!   opened     8 bytes   milliseconds
 //!   used       8 bytes   milliseconds
-//!   marks      1 byte    1 = the latest, 2 = shared, 4 = owned, added up
+//!   marks      1 byte    1 = the latest, 2 = shared, 4 = owned, 8 = without version, 16 = hidden, added up
 //!   version    1 byte    its length, then so many bytes; 0 = not known
 //!   path       2 bytes   its length, then so many bytes; 0 = not rewritten
 //!   authority  1 byte    its length, then so many bytes; 0 = not rewritten
 //!   id         2 bytes   its length, then so many bytes
+//!   successor  2 bytes   its length, then so many bytes; 0 = it lives
 //! ```
 //! Numbers are little-endian. The codec's version is part of the keys' names ([`super::CODEC`]), so that records of
 //! two codecs never meet.
@@ -25,6 +26,10 @@ use crate::time::Millis;
 
 /// What is remembered of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "marks that have nothing to do with each other"
+)]
 pub struct Session {
     /// The digest of where it was opened: upstream cluster, path and authority.
     pub endpoint: Digest,
@@ -44,11 +49,27 @@ pub struct Session {
     pub shared: bool,
     /// Whether the filter opened it, so that its end is the filter's affair too.
     pub owned: bool,
+    /// Whether its server refuses the version that it agreed on, if a request names it.
+    pub versionless: bool,
+    /// Whether no client knows its id: it stands for one that was lost.
+    pub hidden: bool,
+    /// The session that stands for this one, if this one was lost.
+    pub successor: Option<SessionId>,
 }
 
 impl Session {
     fn marks(&self) -> u8 {
-        u8::from(self.latest) | u8::from(self.shared) << 1 | u8::from(self.owned) << 2
+        let marks = [
+            self.latest,
+            self.shared,
+            self.owned,
+            self.versionless,
+            self.hidden,
+        ];
+        marks
+            .iter()
+            .rev()
+            .fold(0, |sum, mark| sum << 1 | u8::from(*mark))
     }
 }
 
@@ -159,10 +180,54 @@ impl CallerRecord {
         }
     }
 
-    /// Forgets the session with this id; others of the same endpoint stay as they are.
+    /// Forgets the session with this id, and those that it stands for; others of the same endpoint stay as they are.
     pub fn forget(&mut self, endpoint: &Digest, id: &SessionId) {
+        self.sessions.retain(|session| {
+            let is_it = session.id == *id || session.successor.as_ref() == Some(id);
+            !is_it || session.endpoint != *endpoint
+        });
+    }
+
+    /// The session that a request with this id goes up in: the one with the id, or the one that stands for it.
+    #[must_use]
+    pub fn living(&self, endpoint: &Digest, id: &SessionId) -> Option<&Session> {
+        let named = self.session(endpoint, id)?;
+        match &named.successor {
+            Some(successor) => self.session(endpoint, successor),
+            None => Some(named),
+        }
+    }
+
+    /// From now on `new` stands for the session `lost`, and for all that `lost` stood for. It takes over what `lost` was
+    /// to its caller.
+    pub fn succeed(&mut self, lost: &SessionId, new: Session) {
+        let endpoint = new.endpoint;
+        let Some(old) = self.session(&endpoint, lost).cloned() else {
+            return;
+        };
+        if old.hidden {
+            self.sessions
+                .retain(|session| session.id != *lost || session.endpoint != endpoint);
+        }
+        for session in &mut self.sessions {
+            let is_meant = session.id == *lost || session.successor.as_ref() == Some(lost);
+            if is_meant && session.endpoint == endpoint {
+                session.successor = Some(new.id.clone());
+                session.latest = false;
+                session.used = new.used;
+            }
+        }
         self.sessions
-            .retain(|session| session.id != *id || session.endpoint != *endpoint);
+            .retain(|session| session.id != new.id || session.endpoint != endpoint);
+        self.sessions.push(Session {
+            latest: old.latest,
+            shared: old.shared,
+            owned: old.owned,
+            versionless: old.versionless,
+            rewritten: new.rewritten.or(old.rewritten),
+            hidden: true,
+            ..new
+        });
     }
 
     /// Forgets what was idle for too long or is too old.
@@ -219,6 +284,11 @@ impl CallerRecord {
             put_text(&mut bytes, path);
             put_short_text(&mut bytes, authority);
             put_text(&mut bytes, id);
+            let successor = session
+                .successor
+                .as_ref()
+                .map_or(&b""[..], |s| s.as_bytes());
+            put_text(&mut bytes, successor);
         }
         bytes
     }
@@ -239,14 +309,15 @@ impl CallerRecord {
             let version = session.version.as_ref().map_or(0, |v| v.as_bytes().len());
             let rewritten = session.rewritten.as_ref();
             let rewritten = rewritten.map_or(0, |r| r.path().len() + r.authority().len());
-            SESSION_BYTES + version + rewritten + session.id.as_bytes().len()
+            let successor = session.successor.as_ref().map_or(0, |s| s.as_bytes().len());
+            SESSION_BYTES + version + rewritten + session.id.as_bytes().len() + successor
         });
         Digest::BYTES + sessions.sum::<usize>()
     }
 }
 
 /// What a session takes beside its texts.
-const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 2;
+const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 2 + 2;
 
 impl Input<'_> {
     fn session(&mut self) -> Option<Session> {
@@ -254,7 +325,7 @@ impl Input<'_> {
         let opened = Millis(self.number()?);
         let used = Millis(self.number()?);
         let [marks] = self.array()?;
-        if marks > 7 {
+        if marks > 31 {
             return None;
         }
         let version = match self.short_text()? {
@@ -266,6 +337,10 @@ impl Input<'_> {
             (path, authority) => Some(Rewritten::parse(path, authority)?),
         };
         let id = SessionId::parse(self.text()?)?;
+        let successor = match self.text()? {
+            b"" => None,
+            successor => Some(SessionId::parse(successor)?),
+        };
         Some(Session {
             endpoint,
             id,
@@ -276,6 +351,9 @@ impl Input<'_> {
             latest: marks & 1 != 0,
             shared: marks & 2 != 0,
             owned: marks & 4 != 0,
+            versionless: marks & 8 != 0,
+            hidden: marks & 16 != 0,
+            successor,
         })
     }
 }

@@ -34,6 +34,9 @@ fn session(id: &str, now: u64) -> Session {
         latest: true,
         shared: false,
         owned: false,
+        versionless: false,
+        hidden: false,
+        successor: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn alone(number: u64) -> Knock {
         arrived: NOW,
         capabilities: CAPABILITIES,
         shares: false,
+        backoff: core::time::Duration::ZERO,
     }
 }
 

@@ -33,6 +33,7 @@ fn knock(number: u64) -> Knock {
         arrived: NOW,
         capabilities: CAPABILITIES,
         shares: true,
+        backoff: core::time::Duration::ZERO,
     }
 }
 

@@ -11,8 +11,7 @@ use crate::scenario::{Answer, Call, Exchange, Scenario};
 /// The ids of each caller.
 pub struct Given {
     caller_headers: Vec<String>,
-    /// Whether any request may go into a session before it is known what it is: where headers don't wait, and the
-    /// filter answers an `initialize` itself.
+    /// Whether any request may go into a session before it is known what it is: where headers don't wait.
     any_goes: bool,
     ids: BTreeMap<String, BTreeSet<Vec<u8>>>,
     /// The statuses and bodies of the answers to each caller's `initialize`s that the filter made.
@@ -34,8 +33,7 @@ impl Given {
             names.unwrap_or_else(|| vec!["authorization".to_owned(), "x-api-key".to_owned()]);
         Self {
             caller_headers,
-            any_goes: config["on_reinitialize"] == "reuse"
-                && config["hold_request_headers"] != true,
+            any_goes: config["hold_request_headers"] != true,
             ids: BTreeMap::new(),
             answers: BTreeMap::new(),
         }

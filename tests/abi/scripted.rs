@@ -35,7 +35,8 @@ impl Server {
         calls.split_off(self.before)
     }
 
-    /// Answers all calls, and those that the answers lead to. What the script does not know is answered 200.
+    /// Answers all calls, and those that the answers lead to: the nth of a kind as the script answers the nth of that
+    /// kind. What the script does not know is answered 200.
     ///
     /// # Panics
     /// If there is no end to it.

@@ -37,7 +37,7 @@ fn a_wrong_configuration_is_refused_and_the_log_names_its_key() {
             "session.idle_timeout",
         ),
         ("{\"caller\": {\"anonymous\": 7}}", "caller.anonymous"),
-        ("{\"on_session_lost\": \"recover\"}", "on_session_lost"),
+        ("{\"on_session_lost\": \"revive\"}", "on_session_lost"),
         ("{\"memory\": {\"slots\": -1}}", "memory.slots"),
     ];
     for (config, key) in wrong {

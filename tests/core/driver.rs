@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mcp_session_filter::config::Config;
 use mcp_session_filter::errand::{self, Errand, Over, Progress};
-use mcp_session_filter::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step};
+use mcp_session_filter::exchange::{
+    AnswerAction, Exchange, Plugin, RequestAction, Signal, Step, Woken,
+};
 use mcp_session_filter::headers::Headers;
 use mcp_session_filter::ids::Ids;
 use mcp_session_filter::outcome::Outcome;
@@ -236,7 +238,10 @@ impl Stream<'_> {
             let made = &mut self.seen.calls;
             let over = run(self.plugin, self.platform, errand, made, answers);
             let state = std::mem::take(&mut self.state);
-            let (state, step) = state.errand_over(self.plugin, self.platform, &over);
+            let woken = state.errand_over(self.plugin, self.platform, &over);
+            let Woken::Request(state, step) = woken else {
+                panic!("it waited with its request");
+            };
             self.state = state;
             self.obey(step, None);
         }
@@ -252,14 +257,37 @@ impl Stream<'_> {
         let state = std::mem::take(&mut self.state);
         let (next, mut step) = state.answer_headers(self.plugin, self.platform, &headers);
         self.state = next;
-        while let AnswerAction::Ask(ping) = step.action {
+        loop {
             self.note(&step.signals);
-            self.seen.calls.push(ping);
-            let status = calls.next().map(|call| call.answer.status);
             let state = std::mem::take(&mut self.state);
-            (self.state, step) = state.ping_answered(self.plugin, self.platform, status);
+            match step.action {
+                AnswerAction::Ask(call) => {
+                    self.seen.calls.push(call);
+                    let seen = &self.seen.calls[self.seen.calls.len() - 1].body;
+                    let answer = calls.next().map(|call| answer_to(seen, &call.answer));
+                    (self.state, step) = state.call_answered(self.plugin, self.platform, answer);
+                }
+                AnswerAction::Wait(_, Some(errand)) => {
+                    let made = &mut self.seen.calls;
+                    let over = run(self.plugin, self.platform, errand, made, calls);
+                    let woken = state.errand_over(self.plugin, self.platform, &over);
+                    let Woken::Answer(state, next) = woken else {
+                        panic!("it waited with its answer");
+                    };
+                    (self.state, step) = (state, next);
+                }
+                AnswerAction::Wait(_, None) => panic!("nothing wakes it"),
+                AnswerAction::Reply(reply) => {
+                    self.state = state;
+                    self.seen.reply = Some(reply);
+                    return;
+                }
+                AnswerAction::Continue | AnswerAction::Hold => {
+                    self.state = state;
+                    break;
+                }
+            }
         }
-        self.note(&step.signals);
         let script = answer.body.as_deref().unwrap_or_default();
         let body = tokens::answered(script, &tokens::within(&self.seen.body));
         let state = std::mem::take(&mut self.state);
@@ -304,14 +332,21 @@ fn run<'c>(
 ) -> Over {
     loop {
         made.push(errand.call(plugin));
-        let answer = answers.next().map(|call| errand::Answer {
-            headers: headers_of(&call.answer),
-            body: call.answer.body.clone().unwrap_or_default(),
-        });
+        let seen = &made[made.len() - 1].body;
+        let answer = answers.next().map(|call| answer_to(seen, &call.answer));
         match errand.answered(plugin, platform, answer).0 {
             Progress::Next(next) => errand = next,
             Progress::Over(over) => return over,
         }
+    }
+}
+
+/// What a server answers that saw this body.
+fn answer_to(seen: &[u8], answer: &Answer) -> errand::Answer {
+    let script = answer.body.as_deref().unwrap_or_default();
+    errand::Answer {
+        headers: headers_of(answer),
+        body: tokens::answered(script, &tokens::within(seen)),
     }
 }
 

@@ -69,6 +69,7 @@ fn no_short_sequence_of_events_gives_a_caller_two_sessions_or_another_callers() 
         let config = json!({
             "on_reinitialize": "reuse",
             "hold_request_headers": hold,
+            "on_session_lost": "forget",
             "memory": {"slots": 8, "bulk_slots": 8},
         });
         let fresh = Envoy::new(config.to_string().as_bytes());

@@ -61,6 +61,11 @@ pub const OUTCOMES: &[&str] = &[
     "answered_locally",
     "cancel_dropped",
     "client_left",
+    "recovered",
+    "renewed",
+    "recover_failed",
+    "version_repaired",
+    "reinitialize_repaired",
 ];
 
 /// How much of the real thing a scenario runs in.
@@ -238,6 +243,7 @@ const FILES: &[(&str, &[u8])] = files![
     "lifetimes",
     "observe",
     "queue",
+    "recover",
     "repair",
     "reuse",
     "shared",

@@ -15,6 +15,9 @@ fn session(endpoint: u8, id: &str, used: u64) -> Session {
         latest: false,
         shared: false,
         owned: false,
+        versionless: false,
+        hidden: false,
+        successor: None,
     }
 }
 

@@ -1,0 +1,87 @@
+//! An `initialize` that got the id of an older session, since headers could not wait for its method: it is sent once more,
+//! without.
+
+use super::settle::Settled;
+use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
+use crate::errand::Answer;
+use crate::headers::SESSION_ID;
+use crate::initialize_result::read_result;
+use crate::memory::{CallerRecord, Session};
+use crate::outcome::Outcome;
+use crate::ping::InSession;
+use crate::platform::Platform;
+use crate::reply::Reply;
+use crate::session::SessionId;
+
+/// See the module.
+pub struct Reinitializing {
+    request: Request,
+    body: Vec<u8>,
+}
+
+impl Reinitializing {
+    /// The server has not opened a session for this body.
+    pub(super) fn begin(
+        plugin: &Plugin,
+        request: Request,
+        session: &InSession,
+        body: Vec<u8>,
+    ) -> Settled {
+        let config = &plugin.config.subrequest;
+        let call = session.again_alone(&request.cluster, config, body.clone());
+        let exchange = Exchange::Reinitializing(Box::new(Self { request, body }));
+        (exchange, AnswerAction::Ask(call).into())
+    }
+
+    /// The server has answered, or it has not.
+    pub(super) fn answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        answer: Option<Answer>,
+    ) -> Settled {
+        let Self { request, body } = self;
+        let status = answer.as_ref().and_then(|answer| answer.headers.status());
+        let (Some(answer), Some(status)) = (answer, status) else {
+            let words = "the MCP server did not answer the initialize in time";
+            let outcome = Signal::Outcome(Outcome::PassedInitialize, None);
+            let action = AnswerAction::Reply(Reply::error(504, b"null", words));
+            return (Exchange::Passing, Step::new(action, vec![outcome]));
+        };
+        let opened = (200..=299)
+            .contains(&status)
+            .then(|| answer.headers.get(SESSION_ID));
+        let mut signals = Vec::new();
+        let opened = opened.flatten().and_then(SessionId::parse);
+        if let Some(id) = &opened {
+            let now = platform.now();
+            let version = read_result(&answer.headers, &answer.body);
+            let session = Session {
+                endpoint: request.endpoint,
+                id: id.clone(),
+                version: version.and_then(|result| result.version),
+                rewritten: None,
+                opened: now,
+                used: now,
+                latest: true,
+                shared: false,
+                owned: false,
+                versionless: false,
+                hidden: false,
+                successor: None,
+            };
+            let learn = |record: &mut CallerRecord| record.learn(session.clone());
+            signals = plugin.remember(platform, &request, learn).1;
+            signals.extend(plugin.keep_initialize(platform, &request.endpoint, id, &body));
+        }
+        let outcome = if opened.is_some() {
+            Outcome::ReinitializeRepaired
+        } else {
+            Outcome::PassedInitialize
+        };
+        signals.push(Signal::Outcome(outcome, opened));
+        let reply = Reply::passed_on(status, &answer.headers, answer.body);
+        let step = Step::new(AnswerAction::Reply(reply), signals);
+        (Exchange::Passing, step)
+    }
+}
