@@ -28,7 +28,7 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	demo demo-litellm up clean
+	demo demo-litellm demo-restart up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -104,6 +104,9 @@ demo: build $(VENVS)/tests/.installed $(NPM_STAMP) ## a client without session i
 
 demo-litellm: build $(LITELLM_PARTS) ## LiteLLM in front of a server that holds one session, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_litellm.py
+
+demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
+	@$(RUN_PYTHON) envoy/demo_restart.py
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay

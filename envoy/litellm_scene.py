@@ -36,16 +36,16 @@ BOTH = {**JSON, "accept": "application/json, text/event-stream"}
 ANYTHING = {**JSON, "accept": "*/*"}
 
 
-def start_server(name):
-    """An MCP server in one of the pinned versions, and its port."""
+def start_server(name, port=0):
+    """An MCP server in one of the pinned versions, and its port; port 0 means any that is free."""
     package = NODE_MODULES / name
     [script] = json.loads((package / "package.json").read_text())["bin"].values()
     if name.startswith("mcp-searxng"):
         # It refuses 0; the preload takes a free port instead. No search engine is behind it: listing tools needs none.
-        settings = {"MCP_HTTP_PORT": "1", "SEARXNG_URL": "http://127.0.0.1:1"}
-        return start_node_server(package / script, env={"ANY_PORT": "1", **settings})
+        place = {"MCP_HTTP_PORT": str(port)} if port else {"MCP_HTTP_PORT": "1", "ANY_PORT": "1"}
+        return start_node_server(package / script, env={**place, "SEARXNG_URL": "http://127.0.0.1:1"})
     child = f'node "{EVERYTHING}" stdio'
-    options = ["--stdio", child, "--outputTransport", "streamableHttp", "--stateful", "--port", "0"]
+    options = ["--stdio", child, "--outputTransport", "streamableHttp", "--stateful", "--port", port]
     return start_node_server(package / script, *options)
 
 

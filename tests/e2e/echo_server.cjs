@@ -30,6 +30,12 @@ async function nextLine(name) {
 const TOOLS = {
   echo: async ({ message }) => `Echo: ${message}`,
 
+  // Prints it as well: a call that ran twice is seen.
+  async count({ message }) {
+    console.log(`counted ${message}`);
+    return `Echo: ${message}`;
+  },
+
   // Every second call is answered before the one that came before it.
   async overtaken({ message }) {
     if (lonely) {

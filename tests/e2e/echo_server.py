@@ -36,6 +36,12 @@ def add_tools(server):
         return f"Echo: {message}"
 
     @server.tool()
+    async def count(message: str) -> str:
+        """Says the message again, and prints it: a call that ran twice is seen."""
+        print(f"counted {message}", flush=True)
+        return f"Echo: {message}"
+
+    @server.tool()
     async def overtaken(message: str) -> str:
         """Says the message again; every second call is answered before the one that came before it."""
         if lonely:

@@ -34,6 +34,7 @@ GOOD = [
     {"memory": {"slots": 1024, "per_caller": 8}},
     {"on_session_lost": "forget", "on_reinitialize": "forward", "on_missing_session": "pass"},
     {"on_reinitialize": "reuse"},
+    {"on_session_lost": "recover", "repair_protocol_version": True, "memory": {"replay_bytes": 0}},
     {"on_reinitialize": "queue", "hold_request_headers": True, "session": {"lease": "3s", "queue": 8}},
 ]
 
@@ -63,9 +64,8 @@ WRONG = [
     # Without held headers a waiting initialize would occupy the server that it waits for.
     ({"on_reinitialize": "queue"}, "on_reinitialize"),
     # What the filter will do one day, and does not do yet, is refused rather than ignored.
-    ({"on_session_lost": "recover"}, "on_session_lost"),
+    ({"on_session_lost": "revive"}, "on_session_lost"),
     ({"on_missing_session": "initialize"}, "on_missing_session"),
-    ({"repair_protocol_version": True}, "repair_protocol_version"),
     ({"upstream_host_header": "x-host"}, "upstream_host_header"),
 ]
 

@@ -13,6 +13,15 @@ authorities = (f"host-{number}.test" for number in itertools.count())
 CREDENTIALS = [("authorization", "Bearer a"), ("x-api-key", "k")]
 
 
+SETTINGS = {"hold_request_headers": True, "on_session_lost": "forget"}
+
+
+@pytest.fixture(scope="module")
+def envoy(fake_server):
+    with RealEnvoy(EnvoyConfig(fake_server.port, SETTINGS)) as running:
+        yield running
+
+
 @pytest.fixture
 def client(envoy):
     return SilentClient(envoy.port, CREDENTIALS, authority=next(authorities))
@@ -21,8 +30,7 @@ def client(envoy):
 @pytest.mark.parametrize("kind", mcp_servers.KINDS)
 def test_a_session_lost_in_a_servers_restart_is_forgotten(kind):
     with mcp_servers.start(kind) as server:
-        config = EnvoyConfig(server.port)
-        with RealEnvoy(config) as envoy:
+        with RealEnvoy(EnvoyConfig(server.port, SETTINGS)) as envoy:
             client = SilentClient(envoy.port)
             client.initialize()
             client.initialized()

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from real_envoy import EnvoyConfig, RealEnvoy
-from silent_client import BOTH, SilentClient
+from silent_client import SilentClient
 
 WORKERS = 2
 
@@ -24,7 +24,8 @@ def test_requests_are_let_go_and_the_missing_setting_is_named(fake_server):
         # Connections fall to workers by chance: ask until both have found out.
         for _ in range(20):
             for answer in pool.map(ask, range(8)):
-                assert answer.status == 400
+                # Refused as long as its worker lets headers wait in vain, repaired from then on.
+                assert answer.status in (200, 400)
             if len(complaints()) == WORKERS:
                 break
         assert len(complaints()) == WORKERS
@@ -34,12 +35,9 @@ def test_requests_are_let_go_and_the_missing_setting_is_named(fake_server):
 
         # From now on it goes on as if the setting were false.
         for answer in pool.map(ask, range(16)):
-            assert answer.status == 400
-            assert envoy.outcome(answer) == "passed_unknown_method"
+            assert answer.result["session"] == session
+            assert envoy.outcome(answer) == "repaired"
         assert envoy.counter("hold_unsupported") == held
-        certain = client.list_tools(headers=[("accept", BOTH), ("mcp-protocol-version", "2025-11-25")])
-        assert certain.result["session"] == session
-        assert envoy.outcome(certain) == "repaired"
 
 
 def test_the_setting_once_seen_to_work_is_never_doubted(envoy):
