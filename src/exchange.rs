@@ -18,6 +18,7 @@
 
 mod begin;
 mod body;
+mod kept;
 mod plugin;
 mod recover;
 mod reinitialize;
@@ -39,7 +40,7 @@ use crate::seat::Ticket;
 use crate::session::SessionId;
 use crate::subrequest::Subrequest;
 
-use self::body::Body;
+use self::kept::Body;
 pub use self::plugin::{Plugin, Request};
 use self::recover::Refused;
 pub use self::recover::{Recovering, Replaying};

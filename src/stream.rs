@@ -1,5 +1,7 @@
 //! One stream of the host's: its callbacks become events, and the steps that they lead to become hostcalls.
 
+mod bodies;
+
 use std::cell::RefCell;
 use std::mem;
 use std::rc::{Rc, Weak};
@@ -9,7 +11,7 @@ use crate::errand::{Answer, Over};
 use crate::exchange::{AnswerAction, Exchange, Plugin, RequestAction, Signal, Step, Woken};
 use crate::filter;
 use crate::host::{self, Buffer, Host, Map};
-use crate::ids::{Ids, Rewritten};
+use crate::ids::Ids;
 use crate::outcome::Outcome;
 use crate::platform::PlatformError;
 use crate::repair::Edit;
@@ -395,135 +397,6 @@ impl Stream {
         }
     }
 
-    /// The request's headers go on, and what has come of its body.
-    fn forward(&mut self, edits: Vec<Edit>, piece: Option<Piece>) -> Flow {
-        for edit in edits {
-            if let Err(error) = apply(Map::Request, edit) {
-                return self.failed(error);
-            }
-        }
-        let Some(Piece { size, ended, bytes }) = piece else {
-            return match self.set_length(0) {
-                Ok(()) => Flow::Go,
-                Err(error) => self.failed(error),
-            };
-        };
-        match self.translate_ids(size, ended, bytes) {
-            Err(error) => self.failed(error),
-            Ok(None) => Flow::Go,
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => {
-                self.drop_cancel(ended, &rewritten.waited)
-            }
-            Ok(Some(rewritten)) => self.forward_whole(size, &rewritten),
-        }
-    }
-
-    /// Headers and body go on together: no body may go with the length of another.
-    fn forward_whole(&mut self, size: usize, rewritten: &Rewritten) -> Flow {
-        let body = &rewritten.body;
-        let replaced = if *body == rewritten.original {
-            Ok(())
-        } else {
-            host::set_buffer(Buffer::RequestBody, size, body)
-        };
-        if let Err(error) = replaced {
-            return self.failed(error);
-        }
-        let Err(error) = self.set_length(body.len()) else {
-            return Flow::Go;
-        };
-        let restored = host::set_buffer(Buffer::RequestBody, body.len(), &rewritten.original);
-        if restored.is_ok() {
-            return self.failed(error);
-        }
-        let words = "the filter could neither rewrite this request nor leave it as it was";
-        self.note(&[Signal::Failed(error)]);
-        self.exchange = Exchange::Passing;
-        self.reply(&Reply::error(500, b"null", words))
-    }
-
-    fn set_length(&self, bytes: usize) -> Result<(), PlatformError> {
-        let edit = self.ids.as_ref().and_then(|ids| ids.length(bytes));
-        edit.map_or(Ok(()), |edit| apply(Map::Request, edit))
-    }
-
-    /// The next piece of a body goes on whose headers have gone.
-    fn forward_body(&mut self, piece: Piece) -> Flow {
-        let Piece { size, ended, bytes } = piece;
-        match self.translate_ids(size, ended, bytes) {
-            Ok(None) => {}
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => {
-                return self.drop_cancel(ended, &rewritten.waited);
-            }
-            Ok(Some(rewritten)) => self.replace_request(size, &rewritten),
-            Err(error) => {
-                self.leave_request();
-                self.note(&[Signal::Failed(error)]);
-            }
-        }
-        Flow::Go
-    }
-
-    /// The piece with ids of the filter's own, where they are translated.
-    fn translate_ids(
-        &mut self,
-        size: usize,
-        ended: bool,
-        bytes: Option<Vec<u8>>,
-    ) -> Result<Option<Rewritten>, PlatformError> {
-        let (Some(ids), Some(plugin)) = (&mut self.ids, &self.plugin) else {
-            return Ok(None);
-        };
-        if !ids.rewrites_request() {
-            return Ok(None);
-        }
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => host::buffer(Buffer::RequestBody, 0, size)?,
-        };
-        let rewritten = ids.request_body(plugin, &Host::default(), bytes, ended);
-        self.note(&rewritten.signals);
-        Ok(Some(rewritten))
-    }
-
-    fn replace_request(&mut self, size: usize, rewritten: &Rewritten) {
-        if rewritten.body == rewritten.original {
-            return;
-        }
-        if let Err(error) = host::set_buffer(Buffer::RequestBody, size, &rewritten.body) {
-            // The piece goes on as it came: so does what waited for it.
-            let _ = host::set_buffer(Buffer::RequestBody, 0, &rewritten.waited);
-            if let Some(ids) = &mut self.ids {
-                ids.leave_request();
-            }
-            self.note(&[Signal::Failed(error)]);
-        }
-    }
-
-    /// The rest of the request's body goes on as it comes, behind what waits of it.
-    fn leave_request(&mut self) {
-        let waiting = self.ids.as_mut().map(|ids| ids.leave_request());
-        if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
-            let _ = host::set_buffer(Buffer::RequestBody, 0, &waiting);
-        }
-    }
-
-    /// It would end a request of somebody else, or none: its client learns that it was received, and no more.
-    fn drop_cancel(&mut self, ended: bool, waited: &[u8]) -> Flow {
-        // Should the host refuse the answer, it goes on as it came.
-        if let Some(ids) = &mut self.ids {
-            ids.leave_request();
-        }
-        if !waited.is_empty() {
-            let _ = host::set_buffer(Buffer::RequestBody, 0, waited);
-        }
-        self.exchange = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
-        let step = self.request_event(|exchange, plugin, host| {
-            exchange.request_body(plugin, host, &[], ended)
-        });
-        self.obey(step, None)
-    }
-
     fn reply(&mut self, reply: &Reply) -> Flow {
         self.end_wait();
         // Refused, the request goes on, with what of it waits for its ids.
@@ -535,29 +408,6 @@ impl Stream {
             self.note(&signals);
         }
         Flow::Wait
-    }
-
-    /// Puts the original ids back into a piece of the answer's body.
-    fn restore_ids(&mut self, size: usize, ended: bool) {
-        let Some(ids) = self.ids.as_mut().filter(|ids| ids.rewrites_answer()) else {
-            return;
-        };
-        let waited = ids.answer_waiting().to_vec();
-        let restored = host::buffer(Buffer::AnswerBody, 0, size).and_then(|bytes| {
-            let restored = ids.answer_body(&bytes, ended);
-            if restored == bytes {
-                return Ok(());
-            }
-            host::set_buffer(Buffer::AnswerBody, size, &restored)
-        });
-        if let Err(error) = restored {
-            // The piece goes on as it came: so does what waited for it.
-            ids.leave_answer();
-            if !waited.is_empty() {
-                let _ = host::set_buffer(Buffer::AnswerBody, 0, &waited);
-            }
-            self.note(&[Signal::Failed(error)]);
-        }
     }
 
     /// The host refused a call: the request goes on as it is.

@@ -1,6 +1,6 @@
 //! The first decision: what a request's headers say about what may become of it.
 
-use super::body::{Body, Keeps};
+use super::kept::{Body, Keeps};
 use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
 use crate::config::{Mode, OnReinitialize, without_query};

@@ -1,8 +1,9 @@
 //! The decisions that a request's body brings: what it is, and whether it goes on.
 
+use super::kept::Body;
 use super::{
-    Belongs, Exchange, Held, Knocking, Plugin, Replying, Request, RequestAction, SCAN_BYTES, Sent,
-    Signal, Step, Waiting,
+    Belongs, Exchange, Held, Knocking, Plugin, Replying, Request, RequestAction, Sent, Signal,
+    Step, Waiting,
 };
 use crate::config::OnReinitialize;
 use crate::headers::Headers;
@@ -14,137 +15,11 @@ use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::repair;
 use crate::reply::Reply;
-use crate::scanner::{Kind, Scanner};
+use crate::scanner::Kind;
 use crate::session::SessionId;
 
 /// How much of a body may come behind one that the filter answers, in bytes, before it is answered amid it.
 const REST_BYTES: usize = 64 * 1024;
-
-/// A request's body as far as it was looked at.
-pub(super) struct Body {
-    reading: Reading,
-    keeps: Keeps,
-    /// All of it so far, for as long as it is worth keeping.
-    kept: Option<Vec<u8>>,
-    ended: bool,
-}
-
-/// What a body is kept for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keeps {
-    /// It may be an `initialize`.
-    pub(super) initialize: bool,
-    /// It may be sent again, if it is not longer than this.
-    pub(super) replay: usize,
-}
-
-impl Keeps {
-    /// Nothing.
-    pub(super) const NOTHING: Self = Self {
-        initialize: false,
-        replay: 0,
-    };
-
-    fn most(self, kind: Option<Kind>) -> usize {
-        let initialize = self.initialize && kind.is_none_or(|kind| kind == Kind::Initialize);
-        if initialize {
-            self.replay.max(INITIALIZE_BYTES)
-        } else {
-            self.replay
-        }
-    }
-}
-
-enum Reading {
-    Unread { scanner: Scanner, scanned: usize },
-    Read(Kind),
-}
-
-impl Body {
-    /// Before its first byte.
-    pub(super) fn unread(keeps: Keeps) -> Self {
-        Self {
-            reading: Reading::Unread {
-                scanner: Scanner::new(),
-                scanned: 0,
-            },
-            keeps,
-            kept: (keeps != Keeps::NOTHING).then(Vec::new),
-            ended: false,
-        }
-    }
-
-    /// There is none.
-    pub(super) fn none() -> Self {
-        Self {
-            reading: Reading::Read(Kind::Other),
-            keeps: Keeps::NOTHING,
-            kept: None,
-            ended: true,
-        }
-    }
-
-    /// How many more bytes are worth a look.
-    fn wanted(&self) -> usize {
-        let to_scan = match &self.reading {
-            Reading::Unread { scanned, .. } => SCAN_BYTES.saturating_sub(*scanned),
-            Reading::Read(_) => 0,
-        };
-        let most = self.keeps.most(self.kind());
-        let to_keep = self.kept.as_ref().map_or(0, |kept| {
-            // One more than fits tells that it does not fit.
-            most.saturating_add(1).saturating_sub(kept.len())
-        });
-        to_scan.max(to_keep)
-    }
-
-    fn scan(mut self, bytes: &[u8], ended: bool) -> Self {
-        self.ended |= ended;
-        if let Reading::Unread { scanner, scanned } = &mut self.reading {
-            *scanned = scanned.saturating_add(bytes.len());
-            let kind = scanner.scan(bytes);
-            let kind = kind.or_else(|| ended.then(|| scanner.finish()));
-            if let Some(kind) = kind {
-                self.reading = Reading::Read(kind);
-            }
-        }
-        let most = self.keeps.most(self.kind());
-        self.kept = self
-            .kept
-            .filter(|kept| kept.len().saturating_add(bytes.len()) <= most);
-        if let Some(kept) = &mut self.kept {
-            kept.extend_from_slice(bytes);
-        }
-        self
-    }
-
-    /// All of it, if it was worth keeping and is whole.
-    pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
-        self.kept.take().filter(|_| self.ended)
-    }
-
-    /// An `initialize` so far, if the filter may send it.
-    fn initialize(&mut self) -> Option<Vec<u8>> {
-        let kept = self.kept.take();
-        kept.filter(|kept| self.keeps.initialize && kept.len() <= INITIALIZE_BYTES)
-    }
-
-    /// What it is, once that is known.
-    fn kind(&self) -> Option<Kind> {
-        match self.reading {
-            Reading::Unread { .. } => None,
-            Reading::Read(kind) => Some(kind),
-        }
-    }
-
-    pub(super) fn is_initialize(&self) -> bool {
-        self.kind() == Some(Kind::Initialize)
-    }
-
-    fn is_too_long(&self) -> bool {
-        matches!(self.reading, Reading::Unread { scanned, .. } if scanned >= SCAN_BYTES)
-    }
-}
 
 type Went = (Exchange, Step<RequestAction>);
 
@@ -402,10 +277,7 @@ impl Knocking {
 pub(super) fn passed_initialize(request: Request) -> Exchange {
     Exchange::Sent(Sent {
         request,
-        body: Body {
-            reading: Reading::Read(Kind::Initialize),
-            ..Body::none()
-        },
+        body: Body::known(Kind::Initialize),
         session: None,
         is_owned: false,
         outcome: Outcome::PassedInitialize,
