@@ -162,6 +162,22 @@ impl Seats {
         Ok(Knocked::NoSeat)
     }
 
+    /// The session that is there.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn holder(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+    ) -> Result<Option<Box<Holder>>, PlatformError> {
+        let place = self.find(store, key)?;
+        Ok(place.and_then(|place| match place.seat.state {
+            State::Taken(holder) => Some(holder),
+            State::Free | State::Opening(_) | State::Closing(_) => None,
+        }))
+    }
+
     /// A session was opened; `result` is its InitializeResult, if it can be shared.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signa
 use crate::caller;
 use crate::config::{Mode, OnReinitialize, without_query};
 use crate::headers::{self, Headers};
-use crate::memory::CallerRecord;
+use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -137,8 +137,11 @@ impl<P: Platform> Arrival<'_, P> {
             Some(own_id) => record.living(endpoint, own_id.as_ref()?),
             None => record.latest(endpoint),
         });
-        let belongs = session.cloned().map(|session| Belongs {
-            named: own_id.flatten().filter(|own_id| *own_id != session.id),
+        let own_id = own_id.flatten();
+        let session = session.cloned();
+        let session = session.or_else(|| self.shared_session(own_id.as_ref()?));
+        let belongs = session.map(|session| Belongs {
+            named: own_id.filter(|own_id| *own_id != session.id),
             session,
             is_own,
         });
@@ -148,6 +151,18 @@ impl<P: Platform> Arrival<'_, P> {
             None if self.is_initialize_ours() => self.watch(None, Outcome::PassedNoSession),
             None => self.send(None, Outcome::PassedNoSession, Vec::new()),
         }
+    }
+
+    /// A session that its caller's clients share is known at its seat as well: there it is found when the memory had no
+    /// room for it any more. Otherwise its ids would go up as they come.
+    fn shared_session(&self, own_id: &SessionId) -> Option<Session> {
+        if self.plugin.on_reinitialize() != OnReinitialize::Reuse {
+            return None;
+        }
+        let seat = self.plugin.seat(&self.request)?;
+        let holder = self.plugin.seats.holder(self.platform, &seat).ok()??;
+        let now = self.platform.now();
+        (holder.session == *own_id).then(|| self.plugin.session_of(&holder, None, true, now))
     }
 
     fn join_session(self, belongs: Belongs) -> Begun {

@@ -219,6 +219,8 @@ impl Waiting {
         let reply = Reply::initialized(&self.headers, id, session, result);
         let (exchange, outcome) = Exchange::replied(Outcome::Reused, Some(session.clone()));
         signals.extend(outcome);
+        // To join is to use.
+        signals.push(Signal::Attends(self.seat, session.clone()));
         (exchange, Step::new(RequestAction::Reply(reply), signals))
     }
 
