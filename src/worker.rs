@@ -161,10 +161,13 @@ impl Worker {
             self.renew_leases();
             self.watch(Self::end_expired);
             self.clear_lines();
-            for over in mem::take(&mut *self.untold.borrow_mut()) {
+            // What fails once more is put back: so nothing may be borrowed meanwhile.
+            let untold = self.untold.take();
+            for over in untold {
                 self.tell(over);
             }
-            for (id, stream, answer) in mem::take(&mut *self.undelivered.borrow_mut()) {
+            let undelivered = self.undelivered.take();
+            for (id, stream, answer) in undelivered {
                 self.deliver(id, &stream, answer);
             }
             self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
@@ -186,7 +189,8 @@ impl Worker {
 
     /// Marks what has waited too long.
     fn collect_overdue(&self) {
-        for (request, reason) in self.holds.borrow_mut().tick() {
+        let overdue = self.holds.borrow_mut().tick();
+        for (request, reason) in overdue {
             self.stall(request, host::Stream::Request);
             match reason {
                 Reason::Slow => {}

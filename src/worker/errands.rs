@@ -124,7 +124,8 @@ impl Worker {
     /// Writes down at seats what could not be written down before.
     pub(super) fn settle(&self) {
         let Some(plugin) = self.plugin() else { return };
-        for ending in mem::take(&mut *self.unsettled.borrow_mut()) {
+        let unsettled = self.unsettled.take();
+        for ending in unsettled {
             let (over, signals) = ending.settle(&plugin, &Host::default());
             for signal in &signals {
                 self.note(signal);
