@@ -96,6 +96,31 @@ fn an_opener_that_is_alone_is_answered_though_its_context_could_not_be_taken_up_
 }
 
 #[test]
+fn an_opener_whose_context_could_not_be_taken_up_twice_is_answered_the_third_time() {
+    for host in SHARING {
+        for refused in 0..4 {
+            let world = world(host);
+            let workers = [world.worker()];
+            let mut client = knock(&workers[0], "a", "1");
+            let (worker, call) = the_call(&workers);
+            worker.answer(&call, opened(&call, "s1"));
+            let (worker, call) = the_call(&workers);
+            // After the SDK's own.
+            let name = "proxy_set_effective_context";
+            world.fail(name, When::Nth(1), BAD_ARGUMENT);
+            worker.answer(&call, Reply::new(202));
+            world.heal();
+            world.fail(name, When::Nth(refused), BAD_ARGUMENT);
+            world.advance(LOOK);
+            world.heal();
+            world.advance(LOOK);
+            assert_opened(&mut client, "1", "s1");
+            assert_no_offences(&world);
+        }
+    }
+}
+
+#[test]
 fn a_request_that_can_not_be_answered_when_it_is_woken_goes_on_and_does_not_hang() {
     for host in SHARING {
         let world = world(host);
