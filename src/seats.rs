@@ -162,20 +162,23 @@ impl Seats {
         Ok(Knocked::NoSeat)
     }
 
-    /// The session that is there.
+    /// The session that is there, if it can be shared: one without an InitializeResult is its client's alone.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn holder(
+    pub fn shared(
         &self,
         store: &impl Store,
         key: &Digest,
     ) -> Result<Option<Box<Holder>>, PlatformError> {
-        let place = self.find(store, key)?;
-        Ok(place.and_then(|place| match place.seat.state {
-            State::Taken(holder) => Some(holder),
-            State::Free | State::Opening(_) | State::Closing(_) => None,
-        }))
+        let Some(place) = self.find(store, key)? else {
+            return Ok(None);
+        };
+        let State::Taken(holder) = place.seat.state else {
+            return Ok(None);
+        };
+        let words = self.words(store, place.slot, key, holder.opening)?;
+        Ok(words.map(|_| holder))
     }
 
     /// A session was opened; `result` is its InitializeResult, if it can be shared.

@@ -160,7 +160,7 @@ impl<P: Platform> Arrival<'_, P> {
             return None;
         }
         let seat = self.plugin.seat(&self.request)?;
-        let holder = self.plugin.seats.holder(self.platform, &seat).ok()??;
+        let holder = self.plugin.seats.shared(self.platform, &seat).ok()??;
         let now = self.platform.now();
         (holder.session == *own_id).then(|| self.plugin.session_of(&holder, None, true, now))
     }
