@@ -197,6 +197,22 @@ pub struct Sent {
     shares: Option<Box<Session>>,
 }
 
+impl Sent {
+    /// A request that is in no session.
+    fn new(request: Request, body: Body, outcome: Outcome) -> Self {
+        Self {
+            request,
+            body,
+            session: None,
+            is_owned: false,
+            outcome,
+            knocks: None,
+            attends: None,
+            shares: None,
+        }
+    }
+}
+
 /// See [`Exchange::Learned`].
 pub struct Learned {
     request: Request,

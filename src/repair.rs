@@ -67,19 +67,10 @@ mod tests {
     use crate::time::Millis;
 
     fn edits_of(version: Option<&str>, headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        let (endpoint, id) = (Digest::from_bytes([0; 32]), SessionId::parse(b"s1"));
         let session = Session {
-            endpoint: Digest::from_bytes([0; 32]),
-            id: SessionId::parse(b"s1").unwrap(),
             version: version.and_then(|v| ProtocolVersion::parse(v.as_bytes())),
-            rewritten: None,
-            opened: Millis(0),
-            used: Millis(0),
-            latest: true,
-            shared: false,
-            owned: false,
-            versionless: false,
-            hidden: false,
-            successor: None,
+            ..Session::new(endpoint, id.unwrap(), Millis(0))
         };
         let lines = headers
             .iter()

@@ -162,7 +162,7 @@ impl Seats {
         Ok(Knocked::NoSeat)
     }
 
-    /// The session that is there, if it can be shared: one without an InitializeResult is its client's alone.
+    /// This session, if it is there and can be shared: one without an InitializeResult is its client's alone.
     ///
     /// # Errors
     /// If the store fails.
@@ -170,6 +170,7 @@ impl Seats {
         &self,
         store: &impl Store,
         key: &Digest,
+        session: &SessionId,
     ) -> Result<Option<Box<Holder>>, PlatformError> {
         let Some(place) = self.find(store, key)? else {
             return Ok(None);
@@ -177,6 +178,9 @@ impl Seats {
         let State::Taken(holder) = place.seat.state else {
             return Ok(None);
         };
+        if holder.session != *session {
+            return Ok(None);
+        }
         let words = self.words(store, place.slot, key, holder.opening)?;
         Ok(words.map(|_| holder))
     }
@@ -216,10 +220,7 @@ impl Seats {
             self.keep_words(store, key, ticket, now.0, words)?;
         }
         let failed = words.map(|_| now);
-        self.change(store, key, |seat| {
-            seat.free(ticket, failed);
-            true
-        })
+        self.amend(store, key, |seat| seat.free(ticket, failed))
     }
 
     /// A session was closed.
@@ -232,10 +233,7 @@ impl Seats {
         key: &Digest,
         ticket: Ticket,
     ) -> Result<Changed, PlatformError> {
-        self.change(store, key, |seat| {
-            seat.free(ticket, None);
-            true
-        })
+        self.amend(store, key, |seat| seat.free(ticket, None))
     }
 
     /// See [`Seat::release`].
@@ -248,10 +246,7 @@ impl Seats {
         key: &Digest,
         session: &SessionId,
     ) -> Result<Changed, PlatformError> {
-        self.change(store, key, |seat| {
-            seat.release(session);
-            true
-        })
+        self.amend(store, key, |seat| seat.release(session))
     }
 
     /// See [`Seat::replace`].
@@ -265,10 +260,7 @@ impl Seats {
         lost: &SessionId,
         new: &SessionId,
     ) -> Result<Changed, PlatformError> {
-        self.change(store, key, |seat| {
-            seat.replace(lost, new);
-            true
-        })
+        self.amend(store, key, |seat| seat.replace(lost, new))
     }
 
     /// See [`Seat::touch`].
@@ -282,11 +274,7 @@ impl Seats {
         session: &SessionId,
         now: Millis,
     ) -> Result<Changed, PlatformError> {
-        let touch = |seat: &mut Seat| {
-            seat.touch(session, now);
-            true
-        };
-        self.change(store, key, touch)
+        self.amend(store, key, |seat| seat.touch(session, now))
     }
 
     /// See [`Seat::distrust`].
@@ -299,10 +287,7 @@ impl Seats {
         key: &Digest,
         session: &SessionId,
     ) -> Result<Changed, PlatformError> {
-        self.change(store, key, |seat| {
-            seat.distrust(session);
-            true
-        })
+        self.amend(store, key, |seat| seat.distrust(session))
     }
 
     /// See [`Seat::leave`].
@@ -315,10 +300,7 @@ impl Seats {
         key: &Digest,
         ticket: Ticket,
     ) -> Result<Changed, PlatformError> {
-        let changed = self.change(store, key, |seat| {
-            seat.leave(ticket);
-            true
-        })?;
+        let changed = self.amend(store, key, |seat| seat.leave(ticket))?;
         // Where no seat is, nobody stands.
         let is_done = changed.is_done || self.find(store, key)?.is_none();
         Ok(Changed { is_done, ..changed })
@@ -354,6 +336,20 @@ impl Seats {
         Ok(is_ours.then_some((place.seat.key, holder)))
     }
 
+    /// Changes a seat in a way that always succeeds where there is one.
+    fn amend(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        amend: impl Fn(&mut Seat),
+    ) -> Result<Changed, PlatformError> {
+        self.change(store, key, |seat| {
+            amend(seat);
+            true
+        })
+    }
+
+    /// Changes a seat; `change` says whether it could.
     fn change(
         &self,
         store: &impl Store,

@@ -1,5 +1,6 @@
 //! The first decision: what a request's headers say about what may become of it.
 
+use super::body::Went;
 use super::kept::{Body, Keeps};
 use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
@@ -31,8 +32,6 @@ impl Method {
     }
 }
 
-type Begun = (Exchange, Step<RequestAction>);
-
 impl Exchange {
     /// The headers of a request on one of our paths came. `ended` if it has no body, `may_hold` if headers can wait.
     #[must_use]
@@ -42,7 +41,7 @@ impl Exchange {
         headers: Headers,
         ended: bool,
         may_hold: bool,
-    ) -> Begun {
+    ) -> Went {
         let Some(method) = headers.get(":method").and_then(Method::parse) else {
             return (Exchange::Passing, RequestAction::Continue.into());
         };
@@ -129,7 +128,7 @@ struct Arrival<'a, P> {
 }
 
 impl<P: Platform> Arrival<'_, P> {
-    fn join(self, record: Option<&CallerRecord>) -> Begun {
+    fn join(self, record: Option<&CallerRecord>) -> Went {
         let endpoint = &self.request.endpoint;
         let own_id = self.headers.get(headers::SESSION_ID).map(SessionId::parse);
         let is_own = own_id.is_some();
@@ -160,12 +159,13 @@ impl<P: Platform> Arrival<'_, P> {
             return None;
         }
         let seat = self.plugin.seat(&self.request)?;
-        let holder = self.plugin.seats.shared(self.platform, &seat).ok()??;
+        let holder = self.plugin.seats.shared(self.platform, &seat, own_id);
+        let holder = holder.ok()??;
         let now = self.platform.now();
-        (holder.session == *own_id).then(|| self.plugin.session_of(&holder, None, true, now))
+        Some(self.plugin.session_of(&holder, None, true, now))
     }
 
-    fn join_session(self, belongs: Belongs) -> Begun {
+    fn join_session(self, belongs: Belongs) -> Went {
         let Belongs {
             session, is_own, ..
         } = &belongs;
@@ -195,7 +195,7 @@ impl<P: Platform> Arrival<'_, P> {
         self.forward(belongs)
     }
 
-    fn observe(self, belongs: &Belongs) -> Begun {
+    fn observe(self, belongs: &Belongs) -> Went {
         let outcome = if belongs.is_own {
             Outcome::PassedOwnId
         } else {
@@ -211,7 +211,7 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     /// A POST of a caller without a session may be the initialize that opens one.
-    fn watch(self, belongs: Option<Belongs>, outcome: Outcome) -> Begun {
+    fn watch(self, belongs: Option<Belongs>, outcome: Outcome) -> Went {
         if self.can_hold() {
             return self.hold(belongs);
         }
@@ -220,7 +220,7 @@ impl<P: Platform> Arrival<'_, P> {
         (exchange.knocking(knocks), step)
     }
 
-    fn hold(self, belongs: Option<Belongs>) -> Begun {
+    fn hold(self, belongs: Option<Belongs>) -> Went {
         let keeps = self.keeps(belongs.is_some());
         let held = Held {
             request: self.request,
@@ -231,7 +231,7 @@ impl<P: Platform> Arrival<'_, P> {
         (Exchange::Held(held), RequestAction::Hold.into())
     }
 
-    fn forward(self, belongs: Belongs) -> Begun {
+    fn forward(self, belongs: Belongs) -> Went {
         let knocks = self.is_initialize_ours().then(|| self.headers.clone());
         let body = self.body(true);
         let (exchange, step) =
@@ -285,16 +285,11 @@ impl<P: Platform> Arrival<'_, P> {
         }
     }
 
-    fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Begun {
+    fn send(self, session: Option<InSession>, outcome: Outcome, signals: Vec<Signal>) -> Went {
+        let body = self.body(false);
         let sent = Sent {
-            body: self.body(false),
-            request: self.request,
             session,
-            is_owned: false,
-            outcome,
-            knocks: None,
-            attends: None,
-            shares: None,
+            ..Sent::new(self.request, body, outcome)
         };
         (
             Exchange::Sent(sent),
@@ -303,7 +298,7 @@ impl<P: Platform> Arrival<'_, P> {
     }
 }
 
-fn pass(outcome: Outcome, mut signals: Vec<Signal>) -> Begun {
+fn pass(outcome: Outcome, mut signals: Vec<Signal>) -> Went {
     signals.push(Signal::Outcome(outcome, None));
     (
         Exchange::Passing,

@@ -21,7 +21,8 @@ use crate::session::SessionId;
 /// How much of a body may come behind one that the filter answers, in bytes, before it is answered amid it.
 const REST_BYTES: usize = 64 * 1024;
 
-type Went = (Exchange, Step<RequestAction>);
+/// What becomes of a request.
+pub(super) type Went = (Exchange, Step<RequestAction>);
 
 impl Exchange {
     /// How many bytes of the request's body the next [`Self::request_body`] is to be given at most.
@@ -173,14 +174,8 @@ impl Held {
             outcome
         };
         Exchange::Sent(Sent {
-            request: self.request,
-            body: self.body,
             session: own.map(|own| InSession::own(&own.session, self.headers)),
-            is_owned: false,
-            outcome,
-            knocks: None,
-            attends: None,
-            shares: None,
+            ..Sent::new(self.request, self.body, outcome)
         })
     }
 }
@@ -275,16 +270,8 @@ impl Knocking {
 
 /// An `initialize` that goes up as it came.
 pub(super) fn passed_initialize(request: Request) -> Exchange {
-    Exchange::Sent(Sent {
-        request,
-        body: Body::known(Kind::Initialize),
-        session: None,
-        is_owned: false,
-        outcome: Outcome::PassedInitialize,
-        knocks: None,
-        attends: None,
-        shares: None,
-    })
+    let body = Body::known(Kind::Initialize);
+    Exchange::Sent(Sent::new(request, body, Outcome::PassedInitialize))
 }
 
 impl Replying {
@@ -348,19 +335,17 @@ impl Belongs {
             InSession::repaired(&session, headers)
         };
         in_session.named = named;
+        let outcome = if is_own && !is_renamed {
+            Outcome::PassedOwnId
+        } else {
+            Outcome::Repaired
+        };
         let sent = Sent {
-            request,
-            body,
             is_owned: session.owned,
             session: Some(in_session),
-            outcome: if is_own && !is_renamed {
-                Outcome::PassedOwnId
-            } else {
-                Outcome::Repaired
-            },
-            knocks: None,
             attends,
             shares,
+            ..Sent::new(request, body, outcome)
         };
         (Exchange::Sent(sent), Step::new(action, signals))
     }

@@ -92,18 +92,11 @@ impl Plugin {
         now: Millis,
     ) -> Session {
         Session {
-            endpoint: holder.endpoint,
-            id: holder.session.clone(),
             version,
-            rewritten: None,
             opened: holder.opened,
-            used: now,
-            latest: true,
             shared: is_shared && self.config.translate_ids,
             owned: is_shared,
-            versionless: false,
-            hidden: false,
-            successor: None,
+            ..Session::new(holder.endpoint, holder.session.clone(), now)
         }
     }
 

@@ -57,18 +57,8 @@ impl Reinitializing {
             let now = platform.now();
             let version = read_result(&answer.headers, &answer.body);
             let session = Session {
-                endpoint: request.endpoint,
-                id: id.clone(),
                 version: version.and_then(|result| result.version),
-                rewritten: None,
-                opened: now,
-                used: now,
-                latest: true,
-                shared: false,
-                owned: false,
-                versionless: false,
-                hidden: false,
-                successor: None,
+                ..Session::new(request.endpoint, id.clone(), now)
             };
             let learn = |record: &mut CallerRecord| record.learn(session.clone());
             signals = plugin.remember(platform, &request, learn).1;

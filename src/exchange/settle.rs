@@ -168,20 +168,7 @@ impl Sent {
         };
         let now = platform.now();
         let (is_learned, signals) = plugin.remember(platform, &self.request, |record| {
-            record.learn(Session {
-                endpoint,
-                id: id.clone(),
-                version: None,
-                rewritten: None,
-                opened: now,
-                used: now,
-                latest: true,
-                shared: false,
-                owned: false,
-                versionless: false,
-                hidden: false,
-                successor: None,
-            });
+            record.learn(Session::new(endpoint, id.clone(), now));
         });
         if !is_learned {
             return finished(with(signals, Outcome::PassedInitialize, Some(id)));

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::body::passed_initialize;
+use super::body::{Went, passed_initialize};
 use super::plugin::woken;
 use super::settle::Settled;
 use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Signal, Step};
@@ -38,8 +38,6 @@ pub struct Waiting {
     /// Its own errand is under way, and has a bound of its own.
     is_away: bool,
 }
-
-type Went = (Exchange, Step<RequestAction>);
 
 impl Exchange {
     /// Something has changed at the seat that the request waits for, or may have.

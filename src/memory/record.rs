@@ -58,6 +58,25 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session that was opened just now, of which nothing more is known. It is its caller's latest.
+    #[must_use]
+    pub fn new(endpoint: Digest, id: SessionId, now: Millis) -> Self {
+        Self {
+            endpoint,
+            id,
+            version: None,
+            rewritten: None,
+            opened: now,
+            used: now,
+            latest: true,
+            shared: false,
+            owned: false,
+            versionless: false,
+            hidden: false,
+            successor: None,
+        }
+    }
+
     fn marks(&self) -> u8 {
         let marks = [
             self.latest,

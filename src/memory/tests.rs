@@ -24,20 +24,8 @@ fn stranger(number: u32) -> Digest {
 }
 
 fn session(id: &str, now: u64) -> Session {
-    Session {
-        endpoint: ENDPOINT,
-        id: SessionId::parse(id.as_bytes()).unwrap(),
-        version: None,
-        rewritten: None,
-        opened: Millis(now),
-        used: Millis(now),
-        latest: true,
-        shared: false,
-        owned: false,
-        versionless: false,
-        hidden: false,
-        successor: None,
-    }
+    let id = SessionId::parse(id.as_bytes()).unwrap();
+    Session::new(ENDPOINT, id, Millis(now))
 }
 
 fn learn(memory: &Memory, store: &FakePlatform, caller: Digest, id: &str, now: u64) -> Change {

@@ -5,19 +5,11 @@ fn digest(byte: u8) -> Digest {
 }
 
 fn session(endpoint: u8, id: &str, used: u64) -> Session {
+    let id = SessionId::parse(id.as_bytes()).unwrap();
     Session {
-        endpoint: digest(endpoint),
-        id: SessionId::parse(id.as_bytes()).unwrap(),
-        version: None,
-        rewritten: None,
-        opened: Millis(0),
         used: Millis(used),
         latest: false,
-        shared: false,
-        owned: false,
-        versionless: false,
-        hidden: false,
-        successor: None,
+        ..Session::new(digest(endpoint), id, Millis(0))
     }
 }
 
