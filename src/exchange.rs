@@ -24,6 +24,7 @@ mod recover;
 mod reinitialize;
 mod settle;
 mod wait;
+mod waiter;
 
 use crate::digest::Digest;
 use crate::errand::Errand;
@@ -45,7 +46,8 @@ pub use self::plugin::{Plugin, Request};
 use self::recover::Refused;
 pub use self::recover::{Recovering, Replaying};
 pub use self::reinitialize::Reinitializing;
-pub use self::wait::{Waiting, Woken, leave_line};
+pub use self::wait::{Waiting, Woken};
+pub use self::waiter::leave_line;
 
 /// How much of a request's body is looked at for its method, in bytes: one that names it later counts as no
 /// `initialize`, and headers wait for no more than this.

@@ -3,23 +3,26 @@
 //! A server that does not know a session has not run the request: so sending it again is safe, once. Whoever loses the
 //! same session at the same time waits for the same successor, on whatever worker.
 
+use core::time::Duration;
+
 use super::plugin::woken;
 use super::settle::{Settled, finished, settled};
-use super::wait::{TICKS_PER_KNOCK, leave_line};
+use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::config::OnReinitialize;
-use crate::digest::Digest;
-use crate::errand::{Answer, Errand, Opening, Over, Purpose};
-use crate::hold::TICK;
+use crate::errand::{Answer, Over, Purpose};
 use crate::ids::Ids;
 use crate::initialize::Initialize;
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::reply::Reply;
-use crate::seat::{Knock, Ticket, Turn};
 use crate::seats::Knocked;
 use crate::session::SessionId;
+
+/// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
+/// all at once.
+const BACKOFF: Duration = Duration::from_secs(1);
 
 /// A request that was refused, with what it takes to send it again.
 pub(super) struct Refused {
@@ -43,12 +46,7 @@ pub(super) enum Replay {
 pub struct Recovering {
     refused: Refused,
     initialize: Initialize,
-    seat: Digest,
-    knock: Knock,
-    /// How many ticks it has waited.
-    ticks: u32,
-    /// Its own errand is under way, and has a bound of its own.
-    is_away: bool,
+    waiter: Waiter,
 }
 
 /// It was sent again.
@@ -85,24 +83,14 @@ impl Refused {
             }
             _ => own_seat(),
         };
-        let knock = Knock {
-            ticket: Ticket {
-                number: platform.nonce(),
-                vm: plugin.vm,
-            },
-            arrived: platform.now(),
-            // Nobody but those who lost the same session can share its successor.
-            capabilities: plugin.key.digest("successor", [lost]),
-            shares: true,
-            backoff: BACKOFF,
-        };
+        // Nobody but those who lost the same session can share its successor.
+        let capabilities = plugin.key.digest("successor", [lost]);
+        let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
+        waiter.knock.backoff = BACKOFF;
         let recovering = Box::new(Recovering {
             refused: self,
             initialize,
-            seat,
-            knock,
-            ticks: 0,
-            is_away: false,
+            waiter,
         });
         if !platform.may_wait() {
             return Ok(recovering.give_up(plugin, platform, None));
@@ -166,33 +154,20 @@ impl Refused {
     }
 }
 
-/// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
-/// all at once.
-const BACKOFF: core::time::Duration = core::time::Duration::from_secs(1);
-
 impl Recovering {
-    pub(super) fn woken(self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        self.knock(plugin, platform)
-    }
-
     pub(super) fn ticked(
         mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
     ) -> Settled {
-        self.ticks = self.ticks.saturating_add(1);
-        if self.is_away {
-            let step = AnswerAction::Wait(self.seat, None).into();
-            return (Exchange::Recovering(self), step);
+        match self.waiter.tick(plugin.config.subrequest.replay_timeout) {
+            Patience::Ends => self.give_up(plugin, platform, None),
+            Patience::Knocks => self.knock(plugin, platform),
+            Patience::Waits => {
+                let step = AnswerAction::Wait(self.waiter.seat, None).into();
+                (Exchange::Recovering(self), step)
+            }
         }
-        if TICK.saturating_mul(self.ticks) >= plugin.config.subrequest.replay_timeout {
-            return self.give_up(plugin, platform, None);
-        }
-        if self.ticks.is_multiple_of(TICKS_PER_KNOCK) {
-            return self.knock(plugin, platform);
-        }
-        let step = AnswerAction::Wait(self.seat, None).into();
-        (Exchange::Recovering(self), step)
     }
 
     pub(super) fn errand_over(
@@ -201,8 +176,7 @@ impl Recovering {
         platform: &impl Platform,
         over: &Over,
     ) -> Settled {
-        let is_own = self.knock.ticket == over.ticket;
-        self.is_away &= !is_own;
+        let is_own = self.waiter.errand_over(over);
         let (exchange, step) = self.knock(plugin, platform);
         match (exchange, &step.action) {
             // What it has come to could not be written down: nobody would ever wake it.
@@ -213,8 +187,9 @@ impl Recovering {
         }
     }
 
-    fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        let knocked = plugin.knock(platform, &self.seat, &self.knock);
+    /// Asks for its turn.
+    pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let knocked = plugin.knock(platform, &self.waiter.seat, &self.waiter.knock);
         let turn = match knocked {
             Ok(Knocked::Join(holder, _)) => {
                 return self.refused.send_again(
@@ -229,34 +204,16 @@ impl Recovering {
             Ok(Knocked::NoSeat) => return self.give_up(plugin, platform, Some(Signal::NoSeat)),
             Err(error) => return self.give_up(plugin, platform, Some(Signal::Failed(error))),
         };
-        let seat = self.seat;
-        let request = &self.refused.request;
-        let headers = self.refused.session.headers();
-        let (errand, signals) = match turn {
-            Turn::Open => {
-                let opening = Opening {
-                    request: request.clone(),
-                    headers: headers.clone(),
-                    initialize: self.initialize.clone(),
-                    capabilities: self.knock.capabilities,
-                    purpose: Purpose::Replace(self.refused.session.id.clone()),
-                };
-                (
-                    Some(Errand::open(seat, self.knock.ticket, opening)),
-                    Vec::new(),
-                )
-            }
-            Turn::Close(holder) => {
-                let request = Some((&request.caller, headers));
-                let errand = Errand::close(seat, self.knock.ticket, *holder, request);
-                (Some(errand), Vec::new())
-            }
-            Turn::Wait { queued: true } => (None, vec![Signal::Queued]),
-            Turn::Wait { queued: false } | Turn::Join(_) | Turn::Failed => (None, Vec::new()),
-            Turn::Refuse => return self.give_up(plugin, platform, None),
+        let (request, session) = (&self.refused.request, &self.refused.session);
+        let purpose = || Purpose::Replace(session.id.clone());
+        let headers = session.headers();
+        let taken = self
+            .waiter
+            .take_turn(turn, request, headers, &self.initialize, purpose);
+        let Some((errand, signals)) = taken else {
+            return self.give_up(plugin, platform, None);
         };
-        self.is_away |= errand.is_some();
-        let step = Step::new(AnswerAction::Wait(seat, errand), signals);
+        let step = Step::new(AnswerAction::Wait(self.waiter.seat, errand), signals);
         (Exchange::Recovering(self), step)
     }
 
@@ -274,7 +231,7 @@ impl Recovering {
 
     /// It waits in no line any more.
     pub(super) fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        leave_line(plugin, platform, self.seat, self.knock.ticket)
+        self.waiter.leave(plugin, platform)
     }
 
     /// Its client has gone, or its answer does not wait any longer.

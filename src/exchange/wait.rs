@@ -1,42 +1,30 @@
 //! An `initialize` that waits: for a session that is being opened, or for its turn to open one.
 
-use core::time::Duration;
-
 use super::body::{Went, passed_initialize};
-use super::plugin::woken;
 use super::settle::Settled;
+use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Signal, Step};
 use crate::config::OnReinitialize;
-use crate::digest::Digest;
-use crate::errand::{Errand, Opening, Over, Purpose};
+use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
-use crate::hold::TICK;
 use crate::initialize::Initialize;
 use crate::initialize_result::version_in;
 use crate::memory::Rewritten;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::reply::Reply;
-use crate::seat::{Holder, Knock, Ticket, Turn};
+use crate::seat::{Holder, Turn};
 use crate::seats::Knocked;
 use crate::time::Millis;
-
-/// How often who waits looks again by itself, in ticks: each second.
-pub const TICKS_PER_KNOCK: u32 = 4;
 
 /// See the module.
 pub struct Waiting {
     request: Request,
     headers: Headers,
     initialize: Initialize,
-    seat: Digest,
-    knock: Knock,
+    waiter: Waiter,
     /// It has waited, so what failed meanwhile is what it waited for.
     has_waited: bool,
-    /// How many ticks it has waited.
-    ticks: u32,
-    /// Its own errand is under way, and has a bound of its own.
-    is_away: bool,
 }
 
 impl Exchange {
@@ -45,7 +33,7 @@ impl Exchange {
     pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
             Self::Waiting(waiting) => waiting.knock(plugin, platform).into(),
-            Self::Recovering(recovering) => recovering.woken(plugin, platform).into(),
+            Self::Recovering(recovering) => recovering.knock(plugin, platform).into(),
             other => (other, Step::from(RequestAction::Continue)).into(),
         }
     }
@@ -66,8 +54,7 @@ impl Exchange {
         match self {
             Self::Recovering(recovering) => recovering.errand_over(plugin, platform, over).into(),
             Self::Waiting(mut waiting) => {
-                let is_own = waiting.knock.ticket == over.ticket;
-                waiting.is_away &= !is_own;
+                let is_own = waiting.waiter.errand_over(over);
                 let went = match &over.reply {
                     Some((reply, outcome)) if is_own => replied(reply.clone(), *outcome),
                     _ => waiting.knock(plugin, platform),
@@ -126,25 +113,15 @@ impl Waiting {
             return Err(Box::new(request));
         };
         let capabilities = initialize.capabilities.as_bytes();
-        let knock = Knock {
-            ticket: Ticket {
-                number: platform.nonce(),
-                vm: plugin.vm,
-            },
-            arrived: platform.now(),
-            capabilities: plugin.key.digest("capabilities", [capabilities]),
-            shares: plugin.on_reinitialize() == OnReinitialize::Reuse,
-            backoff: Duration::ZERO,
-        };
+        let capabilities = plugin.key.digest("capabilities", [capabilities]);
+        let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
+        waiter.knock.shares = plugin.on_reinitialize() == OnReinitialize::Reuse;
         Ok(Self {
             request,
             headers,
             initialize,
-            seat,
-            knock,
+            waiter,
             has_waited: false,
-            ticks: 0,
-            is_away: false,
         })
     }
 
@@ -161,12 +138,12 @@ impl Waiting {
     }
 
     fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
-        let mut knock = self.knock;
+        let mut knock = self.waiter.knock;
         if !self.has_waited {
             // Times alone don't say so: clocks are set back, and much happens in a millisecond.
             knock.arrived = Millis(u64::MAX);
         }
-        let knocked = plugin.knock(platform, &self.seat, &knock);
+        let knocked = plugin.knock(platform, &self.waiter.seat, &knock);
         match knocked {
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
@@ -218,73 +195,44 @@ impl Waiting {
         let (exchange, outcome) = Exchange::replied(Outcome::Reused, Some(session.clone()));
         signals.extend(outcome);
         // To join is to use.
-        signals.push(Signal::Attends(self.seat, session.clone()));
+        signals.push(Signal::Attends(self.waiter.seat, session.clone()));
         (exchange, Step::new(RequestAction::Reply(reply), signals))
     }
 
     fn take_turn(mut self, plugin: &Plugin, turn: Turn) -> Went {
-        let seat = self.seat;
         self.has_waited = true;
-        let (errand, signals) = match turn {
-            Turn::Open => {
-                self.is_away = true;
-                let opening = Opening {
-                    request: self.request.clone(),
-                    headers: self.headers.clone(),
-                    initialize: self.initialize.clone(),
-                    capabilities: self.knock.capabilities,
-                    purpose: if self.knock.shares {
-                        Purpose::Share
-                    } else {
-                        Purpose::Alone
-                    },
-                };
-                let errand = Errand::open(seat, self.knock.ticket, opening);
-                (Some(errand), Vec::new())
-            }
-            Turn::Close(holder) => {
-                self.is_away = true;
-                let request = Some((&self.request.caller, &self.headers));
-                let errand = Errand::close(seat, self.knock.ticket, *holder, request);
-                (Some(errand), Vec::new())
-            }
-            Turn::Wait { queued: true } => (None, vec![Signal::Queued]),
-            // Joining and failing bring words of their own.
-            Turn::Wait { queued: false } | Turn::Join(_) | Turn::Failed => (None, Vec::new()),
-            Turn::Refuse => {
-                let words = "too many wait for the MCP server's one session: try again later";
-                return self.refuse(plugin, words);
-            }
+        let purpose = if self.waiter.knock.shares {
+            Purpose::Share
+        } else {
+            Purpose::Alone
         };
-        let step = Step::new(RequestAction::Wait(seat, errand), signals);
+        let (request, headers) = (&self.request, &self.headers);
+        let taken = self
+            .waiter
+            .take_turn(turn, request, headers, &self.initialize, || purpose);
+        let Some((errand, signals)) = taken else {
+            let words = "too many wait for the MCP server's one session: try again later";
+            return self.refuse(plugin, words);
+        };
+        let step = Step::new(RequestAction::Wait(self.waiter.seat, errand), signals);
         (Exchange::Waiting(Box::new(self)), step)
     }
 
     fn ticked(mut self, plugin: &Plugin, platform: &impl Platform) -> Went {
-        self.ticks = self.ticks.saturating_add(1);
-        if self.is_away {
-            let step = RequestAction::Wait(self.seat, None).into();
-            return (Exchange::Waiting(Box::new(self)), step);
-        }
         let config = &plugin.config;
-        let patience = if self.knock.shares {
+        let mut most = config.session.queue_timeout;
+        if self.waiter.knock.shares {
             // What it waits for may take so long.
-            config
-                .session
-                .queue_timeout
-                .max(config.subrequest.replay_timeout)
-        } else {
-            config.session.queue_timeout
-        };
-        if TICK.saturating_mul(self.ticks) >= patience {
-            return self.time_out(plugin, platform);
+            most = most.max(config.subrequest.replay_timeout);
         }
-        // A change wakes it at once: this is for leases that end, and for changes that nobody told of.
-        if self.ticks.is_multiple_of(TICKS_PER_KNOCK) {
-            return self.knock(plugin, platform);
+        match self.waiter.tick(most) {
+            Patience::Ends => self.time_out(plugin, platform),
+            Patience::Knocks => self.knock(plugin, platform),
+            Patience::Waits => {
+                let step = RequestAction::Wait(self.waiter.seat, None).into();
+                (Exchange::Waiting(Box::new(self)), step)
+            }
         }
-        let step = RequestAction::Wait(self.seat, None).into();
-        (Exchange::Waiting(Box::new(self)), step)
     }
 
     fn time_out(self, plugin: &Plugin, platform: &impl Platform) -> Went {
@@ -309,7 +257,7 @@ impl Waiting {
     }
 
     fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        leave_line(plugin, platform, self.seat, self.knock.ticket)
+        self.waiter.leave(plugin, platform)
     }
 
     /// Its client has gone, or a server has answered before its time.
@@ -318,20 +266,6 @@ impl Waiting {
         let left = self.leave(plugin, platform);
         [outcome].into_iter().chain(left).collect()
     }
-}
-
-/// Nobody waits with this ticket any more. Should it stay in the line, the line would stand still behind it.
-#[must_use]
-pub fn leave_line(
-    plugin: &Plugin,
-    platform: &impl Platform,
-    seat: Digest,
-    ticket: Ticket,
-) -> Vec<Signal> {
-    let changed = plugin.seats.leave(platform, &seat, ticket);
-    let stays = !changed.as_ref().is_ok_and(|changed| changed.is_done);
-    let stays = stays.then_some(Signal::Stays(seat, ticket));
-    woken(seat, changed).into_iter().chain(stays).collect()
 }
 
 fn replied(reply: Reply, outcome: Outcome) -> Went {
