@@ -17,7 +17,7 @@ from litellm_scene import (
     WITHOUT_FILTER,
     observe,
 )
-from terminal import NO, YES, bold, faint, paint
+from terminal import NO, YES, bold, fail, faint, observe_each, paint
 
 COLUMNS = {"no filter": WITHOUT_FILTER, "reuse": MODES["reuse"], "queue": MODES["queue"]}
 # What nobody expects: a queue gives sessions their turn, and a request without a session stays without.
@@ -74,21 +74,11 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     server, _, version = SEARXNG.rpartition("-")
     print(f"\n  {bold(f'LiteLLM {LITELLM} -> Envoy -> {server} {version}')}\n", flush=True)
-    findings = {}
-    for column, settings in COLUMNS.items():
-
-        def say(what, name=column):
-            print(faint(f"  {name}: {what}"), flush=True)
-
-        try:
-            findings[column] = observe(settings, say)
-        except RuntimeError as failure:
-            sys.exit("\n".join([f"\n{column}: it did not start", *str(failure).splitlines()[-8:]]))
+    findings = observe_each(COLUMNS, lambda column, say: observe(COLUMNS[column], say))
     lines, failures = table(findings)
     print("\n" + "\n".join(lines))
     if failures:
-        print("\n".join([f"\n  {paint('31', 'Not repaired')}:", *(f"  - {failure}" for failure in failures), ""]))
-        sys.exit(1)
+        fail("Not repaired", failures)
     print(f"\n  {paint('32', 'Repaired')}: with the filter LiteLLM has its tools each time.\n")
 
 

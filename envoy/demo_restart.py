@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from real_envoy import EnvoyConfig, RealEnvoy
 from restart_scene import CallingClient, RestartedServer
-from terminal import NO, YES, bold, faint, paint
+from terminal import NO, YES, bold, fail, faint, observe_each, paint
 
 RESTARTS = 20
 # In each life of a server.
@@ -122,16 +122,7 @@ def main():
     # What ends this program also ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f"\n  {bold(f'A server that is killed and started {RESTARTS} times')}, and the official clients\n", flush=True)
-    findings = {}
-    for language in SERVERS:
-
-        def say(what, name=language):
-            print(faint(f"  {name}: {what}"), flush=True)
-
-        try:
-            findings[language] = observe(language, say=say)
-        except RuntimeError as failure:
-            sys.exit("\n".join([f"\n{language}: it did not start", *str(failure).splitlines()[-8:]]))
+    findings = observe_each(SERVERS, lambda language, say: observe(language, say=say))
     print("\n" + "\n".join(table(findings)))
     for ways in findings.values():
         if first := ways[WAYS[0]].failures[:1]:
@@ -140,8 +131,7 @@ def main():
     through = [ways[WAYS[1]] for ways in findings.values()]
     if not all(map(is_good, through)):
         failures = [failure for found in through for failure in found.failures][:3]
-        print("\n".join([f"\n  {paint('31', 'Not recovered')}:", *(f"  - {failure}" for failure in failures), ""]))
-        sys.exit(1)
+        fail("Not recovered", failures)
     print(f"\n  {paint('32', 'Recovered')}: with the filter no client saw any of {RESTARTS} restarts.\n")
 
 

@@ -137,6 +137,14 @@ pub fn open(workers: &[Worker], session: &str) {
     }
 }
 
+/// The server opens this session for the one initialize under way. What it is yet to hear, that it is ready, is given
+/// back with its worker.
+pub fn open_but_for_the_notice(workers: &[Worker], session: &str) -> (Worker, HttpCall) {
+    let (worker, call) = the_call(workers);
+    worker.answer(&call, opened(&call, session));
+    the_call(workers)
+}
+
 /// All that the filter has asked the server so far, in order.
 pub fn asked(workers: &[Worker]) -> Vec<String> {
     let mut calls: Vec<_> = workers.iter().flat_map(Worker::calls_made).collect();

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::crowd::{
-    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, knock, open, opened,
-    status, the_call, world,
+    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, knock, open,
+    open_but_for_the_notice, status, the_call, world,
 };
 use super::exchange::Exchange;
 use super::faults::{Fault, When};
@@ -28,9 +28,7 @@ fn a_client_that_leaves_while_it_waits_is_never_answered_and_the_others_are() {
             let mut clients = crowd(&workers[0], "a", 0..3);
             clients.extend(crowd(&workers[1], "a", 3..6));
             world.delay_notices();
-            let (worker, call) = the_call(&workers);
-            worker.answer(&call, opened(&call, "s1"));
-            let (worker, call) = the_call(&workers);
+            let (worker, call) = open_but_for_the_notice(&workers, "s1");
             worker.answer(&call, Reply::new(202));
             // The other worker has mail that it has not read yet.
             clients[leaver].1.close();
@@ -57,9 +55,7 @@ fn a_context_that_can_not_be_taken_up_has_nobody_get_the_answer_of_another() {
             let workers = [world.worker(), world.worker()];
             let mut clients = crowd(&workers[0], "a", 0..3);
             clients.extend(crowd(&workers[1], "a", 3..6));
-            let (worker, call) = the_call(&workers);
-            worker.answer(&call, opened(&call, "s1"));
-            let (worker, call) = the_call(&workers);
+            let (worker, call) = open_but_for_the_notice(&workers, "s1");
             world.fail(
                 "proxy_set_effective_context",
                 When::Nth(refused),
@@ -82,9 +78,7 @@ fn an_opener_that_is_alone_is_answered_though_its_context_could_not_be_taken_up_
         let world = world(host);
         let workers = [world.worker()];
         let mut client = knock(&workers[0], "a", "1");
-        let (worker, call) = the_call(&workers);
-        worker.answer(&call, opened(&call, "s1"));
-        let (worker, call) = the_call(&workers);
+        let (worker, call) = open_but_for_the_notice(&workers, "s1");
         // After the SDK's own.
         world.fail("proxy_set_effective_context", When::Nth(1), BAD_ARGUMENT);
         worker.answer(&call, Reply::new(202));
@@ -102,9 +96,7 @@ fn an_opener_whose_context_could_not_be_taken_up_twice_is_answered_the_third_tim
             let world = world(host);
             let workers = [world.worker()];
             let mut client = knock(&workers[0], "a", "1");
-            let (worker, call) = the_call(&workers);
-            worker.answer(&call, opened(&call, "s1"));
-            let (worker, call) = the_call(&workers);
+            let (worker, call) = open_but_for_the_notice(&workers, "s1");
             // After the SDK's own.
             let name = "proxy_set_effective_context";
             world.fail(name, When::Nth(1), BAD_ARGUMENT);

@@ -46,10 +46,23 @@ struct Model {
     living: BTreeSet<(usize, String)>,
 }
 
+/// Every sequence of so many of these events, each of them to one of so many callers.
+pub fn every_sequence<E: Copy>(
+    events: &[E],
+    callers: usize,
+    length: u32,
+) -> impl Iterator<Item = Vec<(E, usize)>> {
+    let choices = events.len() * callers;
+    (0..choices.pow(length)).map(move |number| {
+        let digit = |place| number / choices.pow(place) % choices;
+        let event = |choice| (events[choice / callers], choice % callers);
+        (0..length).map(digit).map(event).collect()
+    })
+}
+
 #[test]
 fn no_short_sequence_of_events_puts_a_request_into_a_wrong_session() {
-    let choices = EVENTS.len() * CALLERS;
-    let sequences = choices.pow(LENGTH);
+    let mut played = 0;
     for hold in [true, false] {
         let config = json!({
             "hold_request_headers": hold,
@@ -57,17 +70,12 @@ fn no_short_sequence_of_events_puts_a_request_into_a_wrong_session() {
             "on_session_lost": "forget"
         });
         let fresh = Envoy::new(config.to_string().as_bytes());
-        for mut number in 0..sequences {
-            let mut sequence = Vec::new();
-            for _ in 0..LENGTH {
-                let choice = number % choices;
-                number /= choices;
-                sequence.push((EVENTS[choice / CALLERS], choice % CALLERS));
-            }
+        for sequence in every_sequence(&EVENTS, CALLERS, LENGTH) {
             play(&fresh, hold, &sequence);
+            played += 1;
         }
     }
-    println!("{} sequences of {LENGTH} events", 2 * sequences);
+    println!("{played} sequences of {LENGTH} events");
 }
 
 fn play(fresh: &Envoy, hold: bool, sequence: &[(Event, usize)]) {
