@@ -125,6 +125,14 @@ pub fn assert_ids(spec: &Exchange, seen: &Seen) {
             assert!(any, "no id was translated");
         }
     }
+    for again in tokens::sent_again(body, seen.calls.iter().map(|call| &call.body)) {
+        let is_right = match spec.ids {
+            None => true,
+            Some(Ids::Kept) => again.is_empty(),
+            Some(Ids::Translated) => !again.is_empty() || requests(body).is_empty(),
+        };
+        assert!(is_right, "ids of a request that was sent again: {again:?}");
+    }
 }
 
 /// The ids of the requests in a JSON-RPC message or batch.

@@ -4,7 +4,8 @@ use mcp_session_filter::subrequest::Subrequest;
 use serde_json::Value;
 
 use crate::driver::{Envoy, Seen};
-use crate::scenario::{Body, Call, Client, Exchange, Expected, Ids, Scenario, Step, tokens};
+use crate::scenario::tokens::{self, Translated};
+use crate::scenario::{Body, Call, Client, Exchange, Expected, Ids, Scenario, Step};
 
 pub fn run(scenario: &Scenario) {
     let mut envoy = Envoy::new(scenario.config.to_string().as_bytes());
@@ -35,14 +36,21 @@ fn check(at: &str, seen: &Seen, exchange: &Exchange) {
         }
         (None, None) => panic!("{at}: who answers?"),
     }
+    let body = exchange.request.body.as_deref().unwrap_or_default();
     if exchange.answer.is_some() {
-        let body = exchange.request.body.as_deref().unwrap_or_default();
         let translated = tokens::between(body, &seen.body).expect("nothing but ids may change");
-        match exchange.ids {
-            Some(Ids::Translated) => assert!(!translated.is_empty(), "{at}: ids were kept"),
-            Some(Ids::Kept) => assert!(translated.is_empty(), "{at}: ids were translated"),
-            None => {}
-        }
+        check_ids(at, exchange, &translated);
+    }
+    for again in tokens::sent_again(body, seen.calls.iter().map(|call| &call.body)) {
+        check_ids(&format!("{at}, sent again"), exchange, &again);
+    }
+}
+
+fn check_ids(at: &str, exchange: &Exchange, translated: &[Translated]) {
+    match exchange.ids {
+        Some(Ids::Translated) => assert!(!translated.is_empty(), "{at}: ids were kept"),
+        Some(Ids::Kept) => assert!(translated.is_empty(), "{at}: ids were translated"),
+        None => {}
     }
 }
 

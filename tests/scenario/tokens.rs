@@ -32,6 +32,17 @@ pub fn between(before: &[u8], after: &[u8]) -> Result<Vec<Translated>, usize> {
     }
 }
 
+/// The ids that were translated in each of these bodies that is this request's, sent again by the filter.
+pub fn sent_again<'a>(
+    request: &[u8],
+    bodies: impl Iterator<Item = &'a Vec<u8>>,
+) -> Vec<Vec<Translated>> {
+    let bodies = bodies.filter(|body| !body.is_empty());
+    bodies
+        .filter_map(|body| between(request, body).ok())
+        .collect()
+}
+
 /// The ids of the filter's anywhere in a body.
 pub fn within(body: &[u8]) -> Vec<Translated> {
     (0..body.len())
