@@ -27,9 +27,9 @@ pub struct Ids {
 /// A body on its way up.
 struct Up {
     outgoing: Outgoing,
-    /// The `content-length`, if the client sent one.
-    declared: Option<usize>,
-    received: usize,
+    /// The `content-length`, if the client sent one; nothing inside if it is no number.
+    declared: Option<Option<u64>>,
+    received: u64,
 }
 
 /// What becomes of a piece of a request's body.
@@ -52,9 +52,10 @@ impl Ids {
     pub fn new(endpoint: Digest, session: SessionId, headers: &Headers, nonce: u64) -> Self {
         let is_post = headers.get(":method") == Some(b"POST");
         let up = is_post && is_plain(headers.get("content-encoding"));
-        let declared = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| core::str::from_utf8(length).ok()?.parse().ok());
+        let number = |length| core::str::from_utf8(length).ok()?.parse().ok();
+        let declared = headers.all(CONTENT_LENGTH).map(number);
+        // Of several lines none is to be believed.
+        let declared = declared.reduce(|_, _| None);
         Self {
             endpoint,
             session,
@@ -81,10 +82,10 @@ impl Ids {
     pub fn length(&self, bytes: usize) -> Option<Edit> {
         let up = self.up.as_ref()?;
         let declared = up.declared?;
-        if up.received != declared {
+        if declared != Some(up.received) {
             return Some(Edit::Remove(CONTENT_LENGTH));
         }
-        let is_other = bytes != declared;
+        let is_other = bytes as u64 != up.received;
         is_other.then(|| Edit::Set(CONTENT_LENGTH, bytes.to_string().into_bytes()))
     }
 
@@ -128,9 +129,9 @@ impl Ids {
             signals: Vec::new(),
         };
         let waited = up.outgoing.waiting().to_vec();
-        up.received = up.received.saturating_add(original.len());
+        up.received = up.received.saturating_add(original.len() as u64);
         up.outgoing.push(&original, &mut registry, &mut body);
-        if ended || Some(up.received) == up.declared {
+        if ended || Some(Some(up.received)) == up.declared {
             up.outgoing.finish(&mut body);
         }
         let is_unclear = registry.is_unclear || up.outgoing.has_unknown_cancel();

@@ -51,6 +51,7 @@ mod abi {
     mod cancel;
     mod failures;
     mod forgotten;
+    mod framing;
     mod holding;
     mod line;
     mod mixing;

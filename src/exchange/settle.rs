@@ -100,7 +100,7 @@ impl Sent {
                 let id = headers.get(SESSION_ID);
                 let is_new = id.is_some_and(|id| id != session.id.as_bytes());
                 let is_opened = matches!(status, Some(200..=299)) && is_new;
-                if let (false, Some(body)) = (is_opened, self.body.whole()) {
+                if !is_opened && let Some(body) = self.body.whole() {
                     return Reinitializing::begin(plugin, self.request, session, body);
                 }
             }

@@ -102,14 +102,32 @@ fn a_length_stays_where_it_is_right_and_none_comes_where_none_was() {
     let rewritten = send(&mut same, &plugin, &platform, body);
     assert_eq!(text(&rewritten.body), body);
     assert_eq!(same.length(body.len()), None);
-    for more in [
-        &[][..],
-        &[(CONTENT_LENGTH, "many")],
-        &[(CONTENT_LENGTH, "-1")],
+    let mut chunked = ids(NONCE, &[]);
+    let rewritten = send(&mut chunked, &plugin, &platform, &request("7"));
+    assert_eq!(chunked.length(rewritten.body.len()), None);
+}
+
+#[test]
+fn a_length_that_is_no_number_or_beyond_32_or_64_bits_goes() {
+    let (plugin, platform) = plugin();
+    let body = request("7");
+    let right = body.len().to_string();
+    let beyond_32 = (body.len() + (1 << 32)).to_string();
+    for lines in [
+        &["many"][..],
+        &[""],
+        &["-1"],
+        &["4294967296"],
+        &[&beyond_32],
+        &["18446744073709551616"],
+        &[&right, &right],
     ] {
-        let mut chunked = ids(NONCE, more);
-        let rewritten = send(&mut chunked, &plugin, &platform, &request("7"));
-        assert_eq!(chunked.length(rewritten.body.len()), None);
+        let lines: Vec<_> = lines.iter().map(|line| (CONTENT_LENGTH, *line)).collect();
+        let mut odd = ids(NONCE, &lines);
+        let removed = Some(Edit::Remove(CONTENT_LENGTH));
+        assert_eq!(odd.length(0), removed, "{lines:?}");
+        let rewritten = send(&mut odd, &plugin, &platform, &body);
+        assert_eq!(odd.length(rewritten.body.len()), removed, "{lines:?}");
     }
 }
 

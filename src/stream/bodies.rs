@@ -42,11 +42,13 @@ impl Stream {
             host::set_buffer(Buffer::RequestBody, size, body)
         };
         if let Err(error) = replaced {
+            self.forget_tail();
             return self.failed(error);
         }
         let Err(error) = self.set_length(body.len()) else {
             return Flow::Go;
         };
+        self.forget_tail();
         let restored = host::set_buffer(Buffer::RequestBody, body.len(), &rewritten.original);
         if restored.is_ok() {
             return self.failed(error);
@@ -55,6 +57,13 @@ impl Stream {
         self.note(&[Signal::Failed(error)]);
         self.exchange = Exchange::Passing;
         self.reply(&Reply::error(500, b"null", words))
+    }
+
+    /// All of the body goes on as it came: nothing of it is to be added once more.
+    fn forget_tail(&mut self) {
+        if let Some(ids) = &mut self.ids {
+            let _ = ids.leave_request();
+        }
     }
 
     pub(super) fn set_length(&self, bytes: usize) -> Result<(), PlatformError> {
@@ -108,9 +117,7 @@ impl Stream {
         if let Err(error) = host::set_buffer(Buffer::RequestBody, size, &rewritten.body) {
             // The piece goes on as it came: so does what waited for it.
             let _ = host::set_buffer(Buffer::RequestBody, 0, &rewritten.waited);
-            if let Some(ids) = &mut self.ids {
-                ids.leave_request();
-            }
+            self.forget_tail();
             self.note(&[Signal::Failed(error)]);
         }
     }
@@ -126,9 +133,7 @@ impl Stream {
     /// It would end a request of somebody else, or none: its client learns that it was received, and no more.
     pub(super) fn drop_cancel(&mut self, ended: bool, waited: &[u8]) -> Flow {
         // Should the host refuse the answer, it goes on as it came.
-        if let Some(ids) = &mut self.ids {
-            ids.leave_request();
-        }
+        self.forget_tail();
         if !waited.is_empty() {
             let _ = host::set_buffer(Buffer::RequestBody, 0, waited);
         }
