@@ -8,20 +8,20 @@
 //!  Close ──DELETE─────► answered in any way ───────────────────────────────► the seat is free
 //! ```
 
+use crate::config::OnReinitialize;
 use crate::digest::Digest;
 use crate::exchange::{Plugin, Request, Signal};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID, names_media_type};
 use crate::initialize::Initialize;
 use crate::initialize_result::read_result;
-use crate::memory::CallerRecord;
+use crate::memory::{CallerRecord, Rewritten};
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::reply::{Reply, wants_events};
-use crate::seat::{Holder, Ticket};
+use crate::seat::{Failure, Holder, Ticket};
 use crate::seats::WORDS_BYTES;
 use crate::session::{ProtocolVersion, SessionId};
 use crate::subrequest::{Message, Subrequest, Target};
-use crate::time::Millis;
 
 /// See the module. It holds a client's headers for as long as it lasts, and no longer.
 pub struct Errand {
@@ -57,15 +57,30 @@ pub enum Purpose {
     Share,
     /// One client.
     Alone,
-    /// Whoever was in this one, which was lost.
-    Replace(SessionId),
+    /// Whoever was in this one.
+    Replace(Lost),
+}
+
+/// A session that was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Its id.
+    pub id: SessionId,
+    /// Where a route sent its requests: those of the filter's own skip the route.
+    pub rewritten: Option<Rewritten>,
+    /// Whether its server refused requests that named a version.
+    pub versionless: bool,
 }
 
 /// A session that is open, and not known to be ready yet.
 struct Opened {
+    request: Request,
     headers: Headers,
     holder: Holder,
+    /// What goes with what is announced.
     version: Option<ProtocolVersion>,
+    /// With the version it was refused: this is the second try.
+    is_repeated: bool,
     result: Option<Vec<u8>>,
     reply: Reply,
 }
@@ -119,7 +134,7 @@ pub struct Ending {
 enum Change {
     /// By this session; its `InitializeResult` if that can be shared.
     Take(Box<(Holder, Option<Vec<u8>>)>),
-    Fail(Option<Vec<u8>>, Millis),
+    Fail(Option<Vec<u8>>, Failure),
     Free,
 }
 
@@ -134,7 +149,9 @@ impl Ending {
                 let (holder, result) = taken.as_ref();
                 seats.take(platform, &seat, ticket, holder, result.as_deref())
             }
-            Change::Fail(words, now) => seats.fail(platform, &seat, ticket, words.as_deref(), *now),
+            Change::Fail(words, failure) => {
+                seats.fail(platform, &seat, ticket, words.as_deref(), *failure)
+            }
             Change::Free => seats.free(platform, &seat, ticket),
         };
         let (wakes, unsettled, signals) = match changed {
@@ -274,8 +291,18 @@ impl Errand {
                 }
                 Err(end) => over(end),
             },
-            // Whatever the answer was: if the session is not ready, its clients will hear of it.
-            Stage::Announce(opened) => over(opened.take(Vec::new())),
+            Stage::Announce(opened) => match opened.answered(plugin, platform, answer) {
+                Ok(opened) => {
+                    let stage = Stage::Announce(Box::new(opened));
+                    let next = Self {
+                        seat,
+                        ticket,
+                        stage,
+                    };
+                    (Progress::Next(next), Vec::new())
+                }
+                Err(end) => over(end),
+            },
             Stage::Close(closing) => {
                 let signals = closing.forget(plugin, platform);
                 over((None, Change::Free, signals))
@@ -290,7 +317,15 @@ impl Opening {
     /// Where the request goes.
     fn target(&self, plugin: &Plugin) -> Target {
         let config = &plugin.config.subrequest;
-        Target::of(&self.request.cluster, &self.headers, None, config)
+        let rewritten = self.lost().and_then(|lost| lost.rewritten.as_ref());
+        Target::of(&self.request.cluster, &self.headers, rewritten, config)
+    }
+
+    fn lost(&self) -> Option<&Lost> {
+        match &self.purpose {
+            Purpose::Replace(lost) => Some(lost),
+            Purpose::Share | Purpose::Alone => None,
+        }
     }
 
     fn answered(
@@ -346,23 +381,27 @@ impl Opening {
         let is_shared = self.purpose == Purpose::Share && result.is_some();
         let session = plugin.session_of(&holder, version.clone(), is_shared, now);
         let learn = |record: &mut CallerRecord| match &self.purpose {
-            Purpose::Replace(lost) => record.succeed(lost, session.clone()),
+            Purpose::Replace(lost) => record.succeed(&lost.id, session.clone()),
             Purpose::Share | Purpose::Alone => record.learn(session.clone()),
         };
         let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
         signals.extend(plugin.keep_initialize(
             platform,
-            &holder.endpoint,
+            &self.request,
             &holder.session,
             &self.initialize.body,
         ));
-        if let Purpose::Replace(lost) = &self.purpose {
-            signals.extend(plugin.replace_shared(platform, &self.request, lost, &holder.session));
+        let lost = self.lost();
+        let is_versionless = lost.is_some_and(|lost| lost.versionless);
+        if let Some(Lost { id, .. }) = lost {
+            signals.extend(plugin.replace_shared(platform, &self.request, id, &holder.session));
         }
         let opened = Opened {
+            request: self.request,
             headers: self.headers,
             holder,
-            version,
+            version: version.filter(|_| !is_versionless),
+            is_repeated: false,
             // Nor what is not remembered: its ids would not be translated.
             result: result.filter(|_| is_learned),
             reply,
@@ -377,25 +416,57 @@ impl Opening {
     fn failed(&self, plugin: &Plugin, platform: &impl Platform, reply: Reply) -> End {
         let endpoint = self.request.endpoint;
         let is_sessionless = (200..=299).contains(&reply.status);
-        let signals = if is_sessionless {
+        let mut signals = if is_sessionless {
             let unset = |record: &mut CallerRecord| record.unset_latest(&endpoint);
             plugin.remember(platform, &self.request, unset).1
         } else {
             Vec::new()
         };
-        // Of one that opens none everybody gets its own answer; a refusal is everybody's.
-        let is_everybodys = match self.purpose {
-            Purpose::Share => !is_sessionless,
-            Purpose::Alone => false,
-            Purpose::Replace(_) => true,
+        if let Some(lost) = self.lost() {
+            // Else it would be shared with those who come.
+            signals.extend(plugin.release(platform, &self.request, &lost.id));
+        }
+        let words = match self.purpose {
+            // Who waited for a session gets the same refusal. Where none are opened, each gets an answer of its own.
+            Purpose::Share => (!is_sessionless).then(|| reply.encode()),
+            Purpose::Alone => None,
+            // Who lost one gets what its own server said.
+            Purpose::Replace(_) => Some(Vec::new()),
         };
-        let words = is_everybodys.then(|| reply.encode());
-        let change = Change::Fail(words, platform.now());
+        let failure = Failure {
+            at: platform.now(),
+            capabilities: self.capabilities,
+        };
+        let change = Change::Fail(words, failure);
         (Some((reply, Outcome::PassedInitialize)), change, signals)
     }
 }
 
 impl Opened {
+    /// Whatever the answer was, the session is open: if it is not ready, its clients will hear of it. But some gateways
+    /// refuse the version that they agreed on.
+    fn answered(
+        mut self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        answer: Option<Answer>,
+    ) -> Result<Self, End> {
+        let status = answer.and_then(|answer| answer.headers.status());
+        let is_refused = status == Some(400) && self.version.is_some();
+        if is_refused && plugin.repairs_version() {
+            self.version = None;
+            self.is_repeated = true;
+            return Ok(self);
+        }
+        let is_versionless = self.is_repeated && matches!(status, Some(200..=299));
+        let signals = if is_versionless {
+            plugin.drop_version(platform, &self.request, &self.holder.session)
+        } else {
+            Vec::new()
+        };
+        Err(self.take(signals))
+    }
+
     fn take(self, signals: Vec<Signal>) -> End {
         let change = Change::Take(Box::new((self.holder, self.result)));
         (Some((self.reply, Outcome::Learned)), change, signals)
@@ -404,6 +475,10 @@ impl Opened {
 
 impl Closing {
     fn forget(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        // A holder that comes back later has lost its session like any other.
+        if plugin.on_reinitialize() == OnReinitialize::Queue && plugin.recovers() {
+            return Vec::new();
+        }
         let Holder {
             caller,
             endpoint,

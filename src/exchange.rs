@@ -170,6 +170,8 @@ pub struct Knocking {
     headers: Headers,
     /// Whether the request's headers wait too.
     is_held: bool,
+    /// The session that its headers were put into, as they did not wait.
+    session: Option<InSession>,
     body: Vec<u8>,
 }
 
@@ -291,9 +293,10 @@ impl Exchange {
     #[must_use]
     pub fn renames_session(&self, headers: &Headers) -> Option<Edit> {
         let Self::Sent(sent) = self else { return None };
-        let named = sent.session.as_ref()?.named.as_ref()?;
-        let edit = Edit::Set(SESSION_ID, named.as_bytes().to_vec());
-        headers.has(SESSION_ID).then_some(edit)
+        let session = sent.session.as_ref()?;
+        let named = session.named.as_ref()?;
+        let is_it = headers.get(SESSION_ID) == Some(session.id.as_bytes());
+        is_it.then(|| Edit::Set(SESSION_ID, named.as_bytes().to_vec()))
     }
 
     /// The filter has answered by itself.

@@ -45,8 +45,9 @@ fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }
 
-/// The text of the last `id`: of two equal keys parsers take that one.
-fn id_of(body: &[u8]) -> Option<Vec<u8>> {
+/// The JSON text of a message's last `id`: of two equal keys parsers take that one. Of a batch it is one of many.
+#[must_use]
+pub fn id_of(body: &[u8]) -> Option<Vec<u8>> {
     let (mut walk, mut rest) = (Walk::new(), body);
     let (mut is_reading, mut id) = (false, None);
     loop {

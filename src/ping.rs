@@ -16,9 +16,11 @@ pub struct InSession {
     /// The id that the client sent, if the session stands for another one.
     pub named: Option<SessionId>,
     /// Whether the client sent an id.
-    is_own: bool,
+    pub is_own: bool,
     /// Where a route sends it: a request of the filter's own skips the route.
-    rewritten: Option<Rewritten>,
+    pub rewritten: Option<Rewritten>,
+    /// Whether its server refuses requests that name a version.
+    pub versionless: bool,
     /// The client's headers.
     headers: Headers,
 }
@@ -34,6 +36,7 @@ impl InSession {
             named: None,
             is_own: true,
             rewritten: session.rewritten.clone(),
+            versionless: session.versionless,
             headers,
         }
     }
@@ -67,14 +70,22 @@ impl InSession {
         self.named.as_ref().or(own)
     }
 
-    /// The same request in another session.
+    /// Whether others' requests may meet this one in this session; what is not remembered may be anything.
     #[must_use]
-    pub fn moved(self, id: SessionId) -> Self {
-        Self {
-            named: self.client_id().cloned(),
-            id,
-            ..self
-        }
+    pub fn may_be_shared(&self, remembered: Option<&Session>) -> bool {
+        !self.is_own || remembered.is_none_or(|session| session.shared)
+    }
+
+    /// The same request in this session, which took the place of its own.
+    #[must_use]
+    pub fn moved(self, successor: &Session) -> Self {
+        let named = self.client_id().cloned();
+        let moved = if self.is_own {
+            Self::own(successor, self.headers)
+        } else {
+            Self::repaired(successor, self.headers)
+        };
+        Self { named, ..moved }
     }
 }
 
@@ -184,6 +195,7 @@ mod tests {
             named: None,
             is_own: true,
             rewritten,
+            versionless: false,
             headers: Headers::new(lines.collect()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();

@@ -29,8 +29,28 @@ pub struct Seat {
     pub line: Vec<Ticket>,
     /// Whether somebody waits for what is under way to end.
     pub watched: bool,
-    /// When a session could last not be opened, if the server's answer to that is kept.
-    pub failed: Option<Millis>,
+    /// When a session could last not be opened, and for clients that can do what, if what the server said to that is kept.
+    pub failed: Option<Failure>,
+}
+
+/// A session that could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When that was known.
+    pub at: Millis,
+    /// What its client declared that it can do.
+    pub capabilities: Digest,
+}
+
+/// A session that has ended, or is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone<'a> {
+    /// Whose it was: servers may give one id to several callers, one after the other.
+    pub caller: &'a Digest,
+    /// Its id.
+    pub session: &'a SessionId,
+    /// One that was opened later is another with the same id.
+    pub opened_by: Millis,
 }
 
 /// What is at a seat.
@@ -89,6 +109,8 @@ pub struct Knock {
     pub shares: bool,
     /// For how long nobody is to try again after a failure.
     pub backoff: Duration,
+    /// A session of these capabilities that was opened before is not what it wants: it was lost since.
+    pub since: Millis,
 }
 
 /// What an `initialize` is to do now.
@@ -138,6 +160,12 @@ impl Seat {
     pub fn knock(&mut self, knock: &Knock, now: Millis, lease: Duration, most: usize) -> Turn {
         let first = self.line.first();
         let is_next = first.is_none_or(|first| *first == knock.ticket);
+        if let State::Taken(holder) = &self.state
+            && holder.capabilities == knock.capabilities
+            && holder.opened < knock.since
+        {
+            self.state = State::Free;
+        }
         match &self.state {
             State::Free if knock.shares && self.has_failed(knock, now) => {
                 self.leave(knock.ticket);
@@ -177,7 +205,9 @@ impl Seat {
     }
 
     fn has_failed(&self, knock: &Knock, now: Millis) -> bool {
-        let concerns = |at: Millis| at >= knock.arrived || now.since(at) < knock.backoff;
+        let is_late = |at: Millis| at >= knock.arrived || now.since(at) < knock.backoff;
+        let concerns =
+            |failure: Failure| failure.capabilities == knock.capabilities && is_late(failure.at);
         self.failed.is_some_and(concerns)
     }
 
@@ -207,7 +237,7 @@ impl Seat {
     }
 
     /// What this one was about has come to an end, and nothing is there.
-    pub fn free(&mut self, ticket: Ticket, failed: Option<Millis>) {
+    pub fn free(&mut self, ticket: Ticket, failed: Option<Failure>) {
         if matches!(self.state, State::Opening(own) | State::Closing(own) if own == ticket) {
             self.state = State::Free;
             self.failed = failed;
@@ -215,8 +245,10 @@ impl Seat {
     }
 
     /// This session has ended, or is lost.
-    pub fn release(&mut self, session: &SessionId) {
-        if self.holder(session).is_some() {
+    pub fn release(&mut self, gone: Gone<'_>) {
+        let is_gone =
+            |holder: &mut Holder| holder.caller == *gone.caller && holder.opened <= gone.opened_by;
+        if self.holder(gone.session).is_some_and(is_gone) {
             self.state = State::Free;
         }
     }

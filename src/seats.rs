@@ -14,7 +14,7 @@ use crate::input::Input;
 use crate::memory::CODEC;
 use crate::platform::{PlatformError, Store, Written};
 use crate::roster::Roster;
-use crate::seat::{Holder, Knock, Seat, State, Ticket, Turn};
+use crate::seat::{Failure, Gone, Holder, Knock, Seat, State, Ticket, Turn};
 use crate::session::SessionId;
 use crate::table::Table;
 use crate::time::Millis;
@@ -134,7 +134,7 @@ impl Seats {
                 }
             }
             if turn == Turn::Failed {
-                let failure = place.seat.failed.map_or(0, |at| at.0);
+                let failure = place.seat.failed.map_or(0, |failed| failed.at.0);
                 if let Some(kept) = self.words(store, place.slot, key, failure)? {
                     words = kept;
                 } else {
@@ -213,13 +213,13 @@ impl Seats {
         key: &Digest,
         ticket: Ticket,
         words: Option<&[u8]>,
-        now: Millis,
+        failure: Failure,
     ) -> Result<Changed, PlatformError> {
         let words = words.filter(|words| words.len() <= WORDS_BYTES);
         if let Some(words) = words {
-            self.keep_words(store, key, ticket, now.0, words)?;
+            self.keep_words(store, key, ticket, failure.at.0, words)?;
         }
-        let failed = words.map(|_| now);
+        let failed = words.map(|_| failure);
         self.amend(store, key, |seat| seat.free(ticket, failed))
     }
 
@@ -244,9 +244,9 @@ impl Seats {
         &self,
         store: &impl Store,
         key: &Digest,
-        session: &SessionId,
+        gone: Gone<'_>,
     ) -> Result<Changed, PlatformError> {
-        self.amend(store, key, |seat| seat.release(session))
+        self.amend(store, key, |seat| seat.release(gone))
     }
 
     /// See [`Seat::replace`].
@@ -306,8 +306,8 @@ impl Seats {
         Ok(Changed { is_done, ..changed })
     }
 
-    /// Looks into the slot with this number (there are only so many: it is wrapped) for a session that has expired.
-    /// Whoever is given one ends it.
+    /// Looks into the slot with this number (there are only so many: it is wrapped) for a session that has expired, at a
+    /// seat that is meant. Whoever is given one ends it.
     ///
     /// # Errors
     /// If the store fails.
@@ -317,12 +317,16 @@ impl Seats {
         slot: u32,
         ticket: Ticket,
         now: Millis,
+        is_meant: impl FnOnce(&Digest, &Holder) -> bool,
     ) -> Result<Option<(Digest, Box<Holder>)>, PlatformError> {
         let slot = slot % self.table.slots();
         let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
         let Some(mut seat) = Seat::decode(&stored.value) else {
             return Ok(None);
         };
+        if !matches!(&seat.state, State::Taken(holder) if is_meant(&seat.key, holder)) {
+            return Ok(None);
+        }
         let Some(holder) = seat.expire(ticket, now, self.idle_timeout, self.max_age) else {
             return Ok(None);
         };

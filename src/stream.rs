@@ -47,8 +47,9 @@ pub(crate) struct Stream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Nothing,
-    /// Some pieces. To resume from outside would lose those that come after (seen in 1.36): the next one does it.
-    Pieces,
+    /// Some pieces of so many bytes. To resume from outside would lose those that come after (seen in 1.36): the next one
+    /// does it.
+    Pieces(usize),
     /// So many bytes, all that there are.
     All(usize),
 }
@@ -154,7 +155,7 @@ impl Stream {
         }
         let headers = match host::headers(Map::Answer) {
             Ok(headers) => headers,
-            Err(error) => return self.failed(error),
+            Err(error) => return self.answer_failed(error),
         };
         let edit = self
             .ids
@@ -194,7 +195,7 @@ impl Stream {
         });
         self.answer = match flow {
             Flow::Wait if ended => Waiting::All(size),
-            Flow::Wait => Waiting::Pieces,
+            Flow::Wait => Waiting::Pieces(size),
             Flow::Go => Waiting::Nothing,
         };
         if flow == Flow::Go {
@@ -206,7 +207,9 @@ impl Stream {
     pub(crate) fn answer_trailers(&mut self) -> Flow {
         let flow =
             self.answer_event(|exchange, plugin, host| exchange.answer_body(plugin, host, &[], 0));
-        self.answer = Waiting::All(0);
+        if let Waiting::Pieces(size) = self.answer {
+            self.answer = Waiting::All(size);
+        }
         flow
     }
 
@@ -232,7 +235,7 @@ impl Stream {
 
     /// An answer that waited goes on, if that is what has become of it.
     fn resume_answer(&mut self, flow: Flow) {
-        if flow == Flow::Wait || self.answer == Waiting::Pieces {
+        if flow == Flow::Wait || matches!(self.answer, Waiting::Pieces(_)) {
             return;
         }
         if let Waiting::All(size) = self.answer {
@@ -346,10 +349,13 @@ impl Stream {
                         }
                         Flow::Wait
                     }
-                    Err(error) => self.failed(error),
+                    Err(error) => self.answer_failed(error),
                 }
             }
-            AnswerAction::Reply(reply) => self.reply(&reply),
+            AnswerAction::Reply(reply) => match self.reply(&reply) {
+                Ok(()) => Flow::Wait,
+                Err(error) => self.answer_failed(error),
+            },
             AnswerAction::Wait(seat, errand) => {
                 if let Some(worker) = &self.worker {
                     worker.wait(self.id, seat, &self.myself);
@@ -386,7 +392,7 @@ impl Stream {
                 }
                 self.forward(edits, piece)
             }
-            RequestAction::Reply(reply) => self.reply(&reply),
+            RequestAction::Reply(reply) => self.reply_to_request(&reply),
             RequestAction::Wait(seat, errand) => {
                 if let Some(worker) = &self.worker {
                     worker.wait(self.id, seat, &self.myself);
@@ -397,28 +403,38 @@ impl Stream {
         }
     }
 
-    fn reply(&mut self, reply: &Reply) -> Flow {
-        self.end_wait();
-        // Refused, the request goes on, with what of it waits for its ids.
-        if let Err(error) = host::send_local_response(reply) {
-            return self.failed(error);
+    fn reply_to_request(&mut self, reply: &Reply) -> Flow {
+        match self.reply(reply) {
+            Ok(()) => Flow::Wait,
+            Err(error) => self.failed(error),
         }
+    }
+
+    fn reply(&mut self, reply: &Reply) -> Result<(), PlatformError> {
+        self.end_wait();
+        host::send_local_response(reply)?;
         if let (Some(ids), Some(plugin)) = (self.ids.take(), &self.plugin) {
             let signals = ids.over(plugin, &Host::default());
             self.note(&signals);
         }
-        Flow::Wait
+        Ok(())
     }
 
-    /// The host refused a call: the request goes on as it is.
+    /// The host refused a call: the request goes on as it is, with what of it waits for its ids.
     fn failed(&mut self, error: PlatformError) -> Flow {
+        let flow = self.answer_failed(error);
+        self.leave_request();
+        flow
+    }
+
+    /// The host refused a call: the answer goes on as it is. A request that still streams has its ids translated on.
+    fn answer_failed(&mut self, error: PlatformError) -> Flow {
         self.end_wait();
         let exchange = mem::take(&mut self.exchange);
         if let Some(plugin) = &self.plugin {
             let signals = exchange.give_up(plugin, &Host::default());
             self.note(&signals);
         }
-        self.leave_request();
         self.note(&[
             Signal::Failed(error),
             Signal::Outcome(Outcome::HostError, None),

@@ -8,6 +8,7 @@ use crate::roster::Roster;
 use crate::seat::{Knock, Turn};
 use crate::seats::Knocked;
 use crate::testing::FakePlatform;
+use crate::time::Millis;
 
 const REUSE: &str = r#""on_reinitialize": "reuse", "hold_request_headers": true"#;
 const QUEUE: &str = r#""on_reinitialize": "queue", "hold_request_headers": true"#;
@@ -334,9 +335,10 @@ fn words_at(
     let knock = Knock {
         ticket: Ticket { number: 77, vm: 1 },
         arrived: platform.now(),
-        capabilities: Digest::from_bytes([0; 32]),
+        capabilities: plugin.key.digest("capabilities", [b"{}".as_slice()]),
         shares,
         backoff: core::time::Duration::ZERO,
+        since: Millis(0),
     };
     let (roster, now) = (Roster::default(), platform.now());
     match plugin
@@ -428,7 +430,9 @@ fn close(plugin: &Plugin, platform: &FakePlatform, because: Option<&str>) -> Err
         let ticket = Ticket { number: 5, vm: 1 };
         let now = Millis(u64::MAX);
         let expired = (0..256).find_map(|slot| {
-            let found = plugin.seats.expire(platform, slot, ticket, now);
+            let found = plugin
+                .seats
+                .expire(platform, slot, ticket, now, |_, _| true);
             found.unwrap()
         });
         let (seat, holder) = expired.unwrap();
@@ -465,12 +469,20 @@ fn whatever_a_server_says_to_a_delete_the_session_is_over_and_the_seat_is_free()
         answer("500", &[], ""),
         None,
     ] {
-        let (plugin, platform) = plugin(QUEUE);
-        let errand = close(&plugin, &platform, Some("b"));
-        assert_eq!(known(&plugin, &platform), ALONE);
-        let over = over(errand.answered(&plugin, &platform, answered));
-        assert!(over.reply.is_none(), "its request knocks again");
-        assert!(over.wakes);
-        assert_eq!(known(&plugin, &platform), MISSING);
+        let forgetting = [QUEUE, r#""on_session_lost": "forget""#].join(", ");
+        // A holder that comes back is to find out that its session was lost.
+        for (config, left) in [(forgetting.as_str(), MISSING), (QUEUE, ALONE)] {
+            let (plugin, platform) = plugin(config);
+            let errand = close(&plugin, &platform, Some("b"));
+            assert_eq!(known(&plugin, &platform), ALONE);
+            let answered = answered.as_ref().map(|answer| Answer {
+                headers: answer.headers.clone(),
+                body: answer.body.clone(),
+            });
+            let over = over(errand.answered(&plugin, &platform, answered));
+            assert!(over.reply.is_none(), "its request knocks again");
+            assert!(over.wakes);
+            assert_eq!(known(&plugin, &platform), left);
+        }
     }
 }

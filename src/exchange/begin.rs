@@ -54,7 +54,7 @@ impl Exchange {
         };
         let record = match plugin
             .memory
-            .recall(platform, &request.caller, platform.now())
+            .recall(platform, &request.caller, request.came)
         {
             Ok(record) => record,
             Err(error) => return pass(Outcome::HostError, vec![Signal::Failed(error)]),
@@ -106,6 +106,7 @@ impl Request {
         let endpoint = [cluster.as_bytes(), without_query(path), &host];
         Ok(Self {
             caller,
+            came: platform.now(),
             endpoint: plugin.key.digest("endpoint", endpoint),
             cluster,
             path: path.to_vec(),
@@ -201,9 +202,9 @@ impl<P: Platform> Arrival<'_, P> {
         } else {
             Outcome::WouldRepair
         };
-        let signals =
-            self.plugin
-                .refresh(self.platform, &self.request, &belongs.session, None, false);
+        let signals = self
+            .plugin
+            .refresh(self.platform, &self.request, &belongs.session, false);
         let session = belongs
             .is_own
             .then(|| InSession::own(&belongs.session, self.headers.clone()));

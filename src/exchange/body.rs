@@ -129,6 +129,7 @@ impl Held {
                         request: held.request,
                         headers: held.headers,
                         is_held: true,
+                        session: None,
                         body,
                     };
                     knocking.body_came(plugin, platform, &[], ended)
@@ -202,6 +203,7 @@ impl Sent {
                         request: sent.request,
                         headers,
                         is_held: false,
+                        session: sent.session,
                         body,
                     };
                     return knocking.body_came(plugin, platform, &[], ended);
@@ -217,7 +219,7 @@ impl Sent {
         let is_initialize = sent.body.is_initialize();
         let shares = sent.shares.take_if(|_| is_settled);
         if let Some(session) = shares.filter(|_| !is_initialize) {
-            signals.extend(plugin.refresh(platform, &sent.request, &session, None, true));
+            signals.extend(plugin.refresh(platform, &sent.request, &session, true));
         }
         (
             Exchange::Sent(sent),
@@ -254,24 +256,26 @@ impl Knocking {
         if !ended {
             return (Exchange::Knocking(self), RequestAction::Hold.into());
         }
-        match Waiting::new(plugin, platform, self.request, self.headers, self.body) {
+        let Self {
+            request,
+            headers,
+            session,
+            body,
+            ..
+        } = self;
+        match Waiting::new(plugin, platform, request, headers, session, body) {
             Ok(waiting) => waiting.come(plugin, platform),
-            Err(request) => (passed_initialize(*request), RequestAction::Continue.into()),
+            Err(exchange) => (*exchange, RequestAction::Continue.into()),
         }
     }
 
+    /// It goes up as it came, in the session that its headers were put into.
     fn pass(self, outcome: Outcome) -> Exchange {
-        match passed_initialize(self.request) {
-            Exchange::Sent(sent) => Exchange::Sent(Sent { outcome, ..sent }),
-            other => other,
-        }
+        Exchange::Sent(Sent {
+            session: self.session,
+            ..Sent::new(self.request, Body::known(Kind::Initialize), outcome)
+        })
     }
-}
-
-/// An `initialize` that goes up as it came.
-pub(super) fn passed_initialize(request: Request) -> Exchange {
-    let body = Body::known(Kind::Initialize);
-    Exchange::Sent(Sent::new(request, body, Outcome::PassedInitialize))
 }
 
 impl Replying {
@@ -307,7 +311,7 @@ impl Belongs {
         } = self;
         let is_known = body.kind().is_some();
         let is_shared = is_translated && is_known;
-        let mut signals = plugin.refresh(platform, &request, &session, named.as_ref(), is_shared);
+        let mut signals = plugin.refresh(platform, &request, &session, is_shared);
         let is_new = is_translated && !session.shared;
         let shares = (is_new && !is_known).then(|| Box::new(session.clone()));
         let is_post = headers.get(":method") == Some(b"POST");
@@ -363,7 +367,6 @@ impl Plugin {
         platform: &impl Platform,
         request: &Request,
         session: &Session,
-        named: Option<&SessionId>,
         is_shared: bool,
     ) -> Vec<Signal> {
         let now = platform.now();
@@ -372,12 +375,9 @@ impl Plugin {
             return Vec::new();
         }
         let used = |record: &mut CallerRecord| {
+            record.touch(&request.endpoint, &session.id, now);
             if let Some(session) = record.session_mut(&request.endpoint, &session.id) {
-                session.used = now;
                 session.shared |= is_shared;
-            }
-            if let Some(lost) = named.and_then(|id| record.session_mut(&request.endpoint, id)) {
-                lost.used = now;
             }
         };
         self.remember(platform, request, used).1

@@ -73,6 +73,14 @@ impl Body {
         }
     }
 
+    /// An `initialize` that is whole.
+    pub(super) fn of_initialize(body: Vec<u8>) -> Self {
+        Self {
+            kept: Some(body),
+            ..Self::known(Kind::Initialize)
+        }
+    }
+
     /// How many more bytes are worth a look.
     pub(super) fn wanted(&self) -> usize {
         let to_scan = match &self.reading {
@@ -114,8 +122,9 @@ impl Body {
 
     /// An `initialize` so far, if the filter may send it.
     pub(super) fn initialize(&mut self) -> Option<Vec<u8>> {
-        let kept = self.kept.take();
-        kept.filter(|kept| self.keeps.initialize && kept.len() <= INITIALIZE_BYTES)
+        let may_send = |kept: &mut Vec<u8>| kept.len() <= INITIALIZE_BYTES;
+        self.kept
+            .take_if(|kept| self.keeps.initialize && may_send(kept))
     }
 
     /// What it is, once that is known.

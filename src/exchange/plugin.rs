@@ -8,7 +8,7 @@ use crate::initializes::Initializes;
 use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::platform::{Platform, PlatformError, Store};
 use crate::roster::Roster;
-use crate::seat::{Holder, Knock};
+use crate::seat::{Gone, Holder, Knock, Ticket};
 use crate::seats::{Changed, Knocked, Seats};
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
@@ -42,6 +42,8 @@ pub struct Request {
     pub endpoint: Digest,
     /// The upstream cluster.
     pub cluster: String,
+    /// When it came.
+    pub came: Millis,
     pub(super) path: Vec<u8>,
     pub(super) authority: Vec<u8>,
     pub(super) is_delete: bool,
@@ -113,28 +115,37 @@ impl Plugin {
     }
 
     /// Whether a request is sent again without a version that its server refuses.
-    pub(super) fn repairs_version(&self) -> bool {
+    pub(crate) fn repairs_version(&self) -> bool {
         self.config.mode == Mode::Repair && self.config.repair_protocol_version
     }
 
-    /// The digest under which the `initialize` of a session is kept.
-    pub(super) fn whose_initialize(&self, endpoint: &Digest, session: &SessionId) -> Digest {
-        let parts = [endpoint.as_bytes().as_slice(), session.as_bytes()];
-        self.key.digest("initialize", parts)
+    /// A digest of a caller's session. Servers may give one id to several callers, one after the other.
+    pub(super) fn digest_of(
+        &self,
+        what: &'static str,
+        request: &Request,
+        session: &SessionId,
+    ) -> Digest {
+        let parts = [
+            request.endpoint.as_bytes().as_slice(),
+            request.caller.as_bytes(),
+            session.as_bytes(),
+        ];
+        self.key.digest(what, parts)
     }
 
     /// Keeps what opened a session.
     pub(crate) fn keep_initialize(
         &self,
         platform: &impl Platform,
-        endpoint: &Digest,
+        request: &Request,
         session: &SessionId,
         body: &[u8],
     ) -> Option<Signal> {
         if !self.recovers() {
             return None;
         }
-        let whose = self.whose_initialize(endpoint, session);
+        let whose = self.digest_of("initialize", request, session);
         let now = platform.now();
         let kept = self.initializes.keep(platform, &whose, body, now);
         kept.err().map(Signal::Failed)
@@ -156,7 +167,7 @@ impl Plugin {
     }
 
     /// What becomes of an `initialize` while a session lives.
-    pub(super) fn on_reinitialize(&self) -> OnReinitialize {
+    pub(crate) fn on_reinitialize(&self) -> OnReinitialize {
         match self.config.mode {
             Mode::Repair => self.config.on_reinitialize,
             Mode::Observe => OnReinitialize::Forward,
@@ -167,15 +178,52 @@ impl Plugin {
     pub(super) fn seat(&self, request: &Request) -> Option<Digest> {
         match self.on_reinitialize() {
             OnReinitialize::Forward => None,
-            OnReinitialize::Reuse => {
-                let parts = [request.endpoint.as_bytes(), request.caller.as_bytes()];
-                Some(self.key.digest("seat", parts.map(<[u8; 32]>::as_slice)))
-            }
+            OnReinitialize::Reuse => Some(self.seat_of_clients(&request.endpoint, &request.caller)),
             OnReinitialize::Queue => {
                 let parts = [request.cluster.as_bytes(), without_query(&request.path)];
                 Some(self.key.digest("server", parts))
             }
         }
+    }
+
+    /// The seat of the session that a caller's clients share.
+    fn seat_of_clients(&self, endpoint: &Digest, caller: &Digest) -> Digest {
+        let parts = [endpoint.as_bytes(), caller.as_bytes()];
+        self.key.digest("seat", parts.map(<[u8; 32]>::as_slice))
+    }
+
+    /// A session that has ended, or could not be opened once more, keeps its seat for nobody.
+    pub(crate) fn release(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        session: &SessionId,
+    ) -> Option<Signal> {
+        let seat = self.seat(request)?;
+        let gone = Gone {
+            caller: &request.caller,
+            session,
+            opened_by: Millis(u64::MAX),
+        };
+        woken(seat, self.seats.release(platform, &seat, gone))
+    }
+
+    /// Looks into a slot of the seats for a session that clients shared and that has expired; see [`Seats::expire`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn expire(
+        &self,
+        platform: &impl Platform,
+        slot: u32,
+        ticket: Ticket,
+    ) -> Result<Option<(Digest, Box<Holder>)>, PlatformError> {
+        // Others stand where they were recovered: nobody says there for how long they are used.
+        let is_shared = |seat: &Digest, holder: &Holder| {
+            *seat == self.seat_of_clients(&holder.endpoint, &holder.caller)
+        };
+        let now = platform.now();
+        self.seats.expire(platform, slot, ticket, now, is_shared)
     }
 
     /// An `initialize` asks for its turn at a seat.
@@ -193,6 +241,33 @@ impl Plugin {
             roster = Roster::read(platform)?;
         }
         self.seats.knock(platform, seat, knock, &roster, now)
+    }
+
+    /// What is remembered of the request's caller; nothing if that can't be read.
+    pub(super) fn recall(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+    ) -> Option<CallerRecord> {
+        let record = self
+            .memory
+            .recall(platform, &request.caller, platform.now());
+        record.ok().flatten()
+    }
+
+    /// From now on the requests of a session name no version: its server refuses that.
+    pub(crate) fn drop_version(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        id: &SessionId,
+    ) -> Vec<Signal> {
+        let drop_version = |record: &mut CallerRecord| {
+            if let Some(session) = record.session_mut(&request.endpoint, id) {
+                session.versionless = true;
+            }
+        };
+        self.remember(platform, request, drop_version).1
     }
 
     /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.

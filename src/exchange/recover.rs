@@ -10,15 +10,16 @@ use super::settle::{Settled, finished, settled};
 use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::config::OnReinitialize;
-use crate::errand::{Answer, Over, Purpose};
+use crate::errand::{Answer, Lost, Over, Purpose};
 use crate::ids::Ids;
-use crate::initialize::Initialize;
+use crate::initialize::{Initialize, id_of};
+use crate::memory::Session;
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::reply::Reply;
+use crate::seat::{Gone, Holder};
 use crate::seats::Knocked;
-use crate::session::SessionId;
 
 /// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
 /// all at once.
@@ -51,6 +52,8 @@ pub struct Recovering {
 
 /// It was sent again.
 pub struct Replaying {
+    /// The JSON text of its JSON-RPC id, if it has one.
+    id: Option<Vec<u8>>,
     session: InSession,
     ids: Option<Box<Ids>>,
     outcome: Outcome,
@@ -63,78 +66,104 @@ impl Refused {
         plugin: &Plugin,
         platform: &impl Platform,
     ) -> Result<Settled, Box<Self>> {
-        let whose = plugin.whose_initialize(&self.request.endpoint, &self.session.id);
+        let (request, lost) = (&self.request, &self.session.id);
+        let mut signals = vec![Signal::Leaves];
+        if let Some(successor) = self.successor(plugin, platform) {
+            return Ok(after(signals, self.go_on(plugin, platform, successor)));
+        }
+        let whose = plugin.digest_of("initialize", request, lost);
         let kept = plugin.initializes.find(platform, &whose);
         let Some(initialize) = kept.ok().flatten().and_then(Initialize::parse) else {
             return Err(Box::new(self));
         };
-        let lost = self.session.id.as_bytes();
-        let own_seat = || {
-            let parts = [self.request.endpoint.as_bytes().as_slice(), lost];
-            plugin.key.digest("recovery", parts)
-        };
-        let mut signals = vec![Signal::Leaves];
         // Where a server can hold one session only, a new one waits in line with all others.
-        let seat = match (plugin.on_reinitialize(), plugin.seat(&self.request)) {
-            (OnReinitialize::Queue, Some(seat)) => {
-                let released = plugin.seats.release(platform, &seat, &self.session.id);
-                signals.extend(woken(seat, released));
-                seat
-            }
-            _ => own_seat(),
+        let line =
+            (plugin.on_reinitialize() == OnReinitialize::Queue).then(|| plugin.seat(request));
+        let is_queued = line.is_some();
+        let own_seat = || plugin.digest_of("recovery", request, lost);
+        let seat = line.flatten().unwrap_or_else(own_seat);
+        let gone = Gone {
+            caller: &request.caller,
+            session: lost,
+            // Some servers give the successor the same id.
+            opened_by: request.came,
         };
+        signals.extend(woken(seat, plugin.seats.release(platform, &seat, gone)));
         // Nobody but those who lost the same session can share its successor.
-        let capabilities = plugin.key.digest("successor", [lost]);
+        let capabilities = plugin.digest_of("successor", request, lost);
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
         waiter.knock.backoff = BACKOFF;
+        if !is_queued {
+            // What stands there from an earlier loss may be lost since, too.
+            waiter.knock.since = request.came;
+        }
         let recovering = Box::new(Recovering {
             refused: self,
             initialize,
             waiter,
         });
-        if !platform.may_wait() {
-            return Ok(recovering.give_up(plugin, platform, None));
-        }
-        let (exchange, mut step) = recovering.knock(plugin, platform);
-        signals.append(&mut step.signals);
-        Ok((exchange, Step::new(step.action, signals)))
+        let went = if platform.may_wait() {
+            recovering.knock(plugin, platform)
+        } else {
+            recovering.give_up(plugin, platform, None)
+        };
+        Ok(after(signals, went))
     }
 
-    /// It goes up once more, in this session.
+    /// The session that took the place of this one while the request was under way.
+    fn successor(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Session> {
+        let record = plugin.recall(platform, &self.request)?;
+        let endpoint = &self.request.endpoint;
+        let living = match self.session.client_id() {
+            Some(id) => record.living(endpoint, id),
+            None => record.latest(endpoint),
+        };
+        living
+            .filter(|living| living.id != self.session.id)
+            .cloned()
+    }
+
+    /// It goes up once more, in the session that took the place of its own.
+    fn go_on(self, plugin: &Plugin, platform: &impl Platform, successor: Session) -> Settled {
+        let seat = plugin.seat(&self.request);
+        let is_post = self.session.headers().get(":method") == Some(b"POST");
+        let attends = seat.filter(|_| is_post);
+        let attends = attends.map(|seat| Signal::Attends(seat, successor.id.clone()));
+        let is_shared = self.session.may_be_shared(Some(&successor));
+        let moved = Self {
+            session: self.session.moved(&successor),
+            ..self
+        };
+        let went = moved.send_again(plugin, platform, is_shared, Outcome::Recovered);
+        after(attends.into_iter().collect(), went)
+    }
+
+    /// It goes up once more.
     pub(super) fn send_again(
         self,
         plugin: &Plugin,
         platform: &impl Platform,
-        id: SessionId,
+        is_shared: bool,
         outcome: Outcome,
     ) -> Settled {
         let Self {
             request,
-            mut session,
+            session,
             replay,
             ..
         } = self;
-        let body = match replay {
-            Replay::Gone => return settled(Outcome::Renewed, id, Vec::new()),
+        let mut text = match replay {
+            Replay::Gone => return settled(Outcome::Renewed, session.id, Vec::new()),
             Replay::Stream => {
-                let signals = vec![Signal::Outcome(outcome, Some(id))];
+                let signals = vec![Signal::Outcome(outcome, Some(session.id))];
                 let action = AnswerAction::Reply(Reply::ended_stream());
                 return (Exchange::Passing, Step::new(action, signals));
             }
             Replay::Body(body) => body,
         };
-        session = session.moved(id);
-        let known = plugin
-            .memory
-            .recall(platform, &request.caller, platform.now());
-        let known = known.ok().flatten();
-        let remembered = known
-            .as_ref()
-            .and_then(|record| record.session(&request.endpoint, &session.id));
-        let is_shared = remembered.is_some_and(|session| session.shared);
+        let id = id_of(&text);
         let mut signals = Vec::new();
         let mut ids = None;
-        let mut text = body;
         if plugin.config.translate_ids && is_shared {
             let (endpoint, nonce) = (request.endpoint, platform.nonce());
             let own = Ids::new(endpoint, session.id.clone(), session.headers(), nonce);
@@ -145,6 +174,7 @@ impl Refused {
         }
         let call = session.again(&request.cluster, &plugin.config.subrequest, text);
         let replaying = Replaying {
+            id,
             session,
             ids,
             outcome,
@@ -152,6 +182,12 @@ impl Refused {
         let step = Step::new(AnswerAction::Ask(call), signals);
         (Exchange::Replaying(Box::new(replaying)), step)
     }
+}
+
+/// What comes after these signals.
+fn after(mut signals: Vec<Signal>, (exchange, mut step): Settled) -> Settled {
+    signals.append(&mut step.signals);
+    (exchange, Step::new(step.action, signals))
 }
 
 impl Recovering {
@@ -177,6 +213,9 @@ impl Recovering {
         over: &Over,
     ) -> Settled {
         let is_own = self.waiter.errand_over(over);
+        if is_own && matches!(over.reply, Some((_, Outcome::PassedInitialize))) {
+            return self.give_up(plugin, platform, None);
+        }
         let (exchange, step) = self.knock(plugin, platform);
         match (exchange, &step.action) {
             // What it has come to could not be written down: nobody would ever wake it.
@@ -191,21 +230,20 @@ impl Recovering {
     pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
         let knocked = plugin.knock(platform, &self.waiter.seat, &self.waiter.knock);
         let turn = match knocked {
-            Ok(Knocked::Join(holder, _)) => {
-                return self.refused.send_again(
-                    plugin,
-                    platform,
-                    holder.session,
-                    Outcome::Recovered,
-                );
-            }
+            Ok(Knocked::Join(holder, _)) => return self.join(plugin, platform, &holder),
             Ok(Knocked::Turn(turn)) => turn,
             Ok(Knocked::Failed(_)) => return self.give_up(plugin, platform, None),
             Ok(Knocked::NoSeat) => return self.give_up(plugin, platform, Some(Signal::NoSeat)),
             Err(error) => return self.give_up(plugin, platform, Some(Signal::Failed(error))),
         };
         let (request, session) = (&self.refused.request, &self.refused.session);
-        let purpose = || Purpose::Replace(session.id.clone());
+        let purpose = || {
+            Purpose::Replace(Lost {
+                id: session.id.clone(),
+                rewritten: session.rewritten.clone(),
+                versionless: session.versionless,
+            })
+        };
         let headers = session.headers();
         let taken = self
             .waiter
@@ -215,6 +253,18 @@ impl Recovering {
         };
         let step = Step::new(AnswerAction::Wait(self.waiter.seat, errand), signals);
         (Exchange::Recovering(self), step)
+    }
+
+    /// The session that took the place of its own is there.
+    fn join(self, plugin: &Plugin, platform: &impl Platform, holder: &Holder) -> Settled {
+        let record = plugin.recall(platform, &self.refused.request);
+        let known = record
+            .as_ref()
+            .and_then(|record| record.session(&holder.endpoint, &holder.session));
+        // What can't be read may be shared.
+        let unknown = || plugin.session_of(holder, None, true, platform.now());
+        let successor = known.cloned().unwrap_or_else(unknown);
+        self.refused.go_on(plugin, platform, successor)
     }
 
     /// The client gets the server's own answer; its next request tries again.
@@ -252,16 +302,20 @@ impl Replaying {
         answer: Option<Answer>,
     ) -> Settled {
         let Self {
+            id,
             session,
             mut ids,
             outcome,
         } = self;
+        let mut signals = Vec::new();
         let status = answer.as_ref().and_then(|answer| answer.headers.status());
         let reply = match (answer, status) {
             (Some(Answer { headers, body }), Some(status)) => {
                 let body = match &mut ids {
                     Some(ids) => {
                         ids.answer_headers(&headers);
+                        let is_unread = ids.cannot_read(&headers);
+                        signals.extend(is_unread.then_some(Signal::Untranslated));
                         ids.answer_body(&body, true)
                     }
                     None => body,
@@ -271,11 +325,11 @@ impl Replaying {
             // It may have run all the same: nobody sends it a third time.
             _ => Reply::error(
                 504,
-                b"null",
+                id.as_deref().unwrap_or(b"null"),
                 "the MCP server did not answer the repeated request in time",
             ),
         };
-        let mut signals = vec![Signal::Outcome(outcome, Some(session.id))];
+        signals.push(Signal::Outcome(outcome, Some(session.id)));
         if let Some(ids) = ids {
             signals.extend(ids.over(plugin, platform));
         }
@@ -283,13 +337,16 @@ impl Replaying {
         (Exchange::Passing, step)
     }
 
+    /// Nobody waits for the answer any more.
+    pub(super) fn leave(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        let ids = self.ids.map(|ids| ids.over(plugin, platform));
+        ids.unwrap_or_default()
+    }
+
     /// Its client has gone, or its answer could not wait any longer.
     pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        let outcome = Signal::Outcome(self.outcome, Some(self.session.id));
-        let ids = self.ids.map(|ids| ids.over(plugin, platform));
-        [outcome]
-            .into_iter()
-            .chain(ids.unwrap_or_default())
-            .collect()
+        let outcome = Signal::Outcome(self.outcome, Some(self.session.id.clone()));
+        let left = self.leave(plugin, platform);
+        [outcome].into_iter().chain(left).collect()
     }
 }

@@ -5,8 +5,9 @@ use super::settle::Settled;
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::errand::Answer;
 use crate::headers::SESSION_ID;
+use crate::initialize::id_of;
 use crate::initialize_result::read_result;
-use crate::memory::{CallerRecord, Session};
+use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -16,6 +17,8 @@ use crate::session::SessionId;
 /// See the module.
 pub struct Reinitializing {
     request: Request,
+    /// Where a route sends its requests: those of the filter's own skip the route.
+    rewritten: Option<Rewritten>,
     body: Vec<u8>,
 }
 
@@ -29,7 +32,12 @@ impl Reinitializing {
     ) -> Settled {
         let config = &plugin.config.subrequest;
         let call = session.again_alone(&request.cluster, config, body.clone());
-        let exchange = Exchange::Reinitializing(Box::new(Self { request, body }));
+        let again = Self {
+            request,
+            rewritten: session.rewritten.clone(),
+            body,
+        };
+        let exchange = Exchange::Reinitializing(Box::new(again));
         (exchange, AnswerAction::Ask(call).into())
     }
 
@@ -40,12 +48,18 @@ impl Reinitializing {
         platform: &impl Platform,
         answer: Option<Answer>,
     ) -> Settled {
-        let Self { request, body } = self;
+        let Self {
+            request,
+            rewritten,
+            body,
+        } = self;
         let status = answer.as_ref().and_then(|answer| answer.headers.status());
         let (Some(answer), Some(status)) = (answer, status) else {
             let words = "the MCP server did not answer the initialize in time";
             let outcome = Signal::Outcome(Outcome::PassedInitialize, None);
-            let action = AnswerAction::Reply(Reply::error(504, b"null", words));
+            let id = id_of(&body);
+            let reply = Reply::error(504, id.as_deref().unwrap_or(b"null"), words);
+            let action = AnswerAction::Reply(reply);
             return (Exchange::Passing, Step::new(action, vec![outcome]));
         };
         let opened = (200..=299)
@@ -58,11 +72,12 @@ impl Reinitializing {
             let version = read_result(&answer.headers, &answer.body);
             let session = Session {
                 version: version.and_then(|result| result.version),
+                rewritten,
                 ..Session::new(request.endpoint, id.clone(), now)
             };
             let learn = |record: &mut CallerRecord| record.learn(session.clone());
             signals = plugin.remember(platform, &request, learn).1;
-            signals.extend(plugin.keep_initialize(platform, &request.endpoint, id, &body));
+            signals.extend(plugin.keep_initialize(platform, &request, id, &body));
         }
         let outcome = if opened.is_some() {
             Outcome::ReinitializeRepaired

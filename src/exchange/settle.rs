@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::{Mode, without_query};
 use crate::errand::Answer;
-use crate::headers::{Headers, SESSION_ID};
+use crate::headers::{Headers, SESSION_ID, is_plain};
 use crate::initialize_result::{Reading, VersionReader};
 use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
@@ -122,6 +122,8 @@ impl Sent {
                 let ping = self.request.ping(plugin, platform, &session);
                 let replay = match session.headers().get(":method") {
                     Some(b"GET") => Replay::Stream,
+                    // What the filter sends is not compressed.
+                    _ if !is_plain(session.headers().get("content-encoding")) => Replay::Gone,
                     _ => self.body.whole().map_or(Replay::Gone, Replay::Body),
                 };
                 let refused = Refused {
@@ -175,7 +177,7 @@ impl Sent {
         }
         let mut signals = signals;
         if let Some(body) = self.body.whole() {
-            signals.extend(plugin.keep_initialize(platform, &endpoint, &id, &body));
+            signals.extend(plugin.keep_initialize(platform, &self.request, &id, &body));
         }
         let signals = with(signals, Outcome::Learned, Some(id.clone()));
         let (media_type, encoding) = (headers.get("content-type"), headers.get("content-encoding"));
@@ -296,18 +298,17 @@ impl Refused {
 
     /// The server takes the session, but not the version that goes with it: so the request goes up without.
     fn repair_version(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        let (endpoint, id) = (self.request.endpoint, self.session.id.clone());
-        let drop_version = |record: &mut CallerRecord| {
-            if let Some(session) = record.session_mut(&endpoint, &id) {
-                session.versionless = true;
-            }
-        };
-        let (_, mut signals) = plugin.remember(platform, &self.request, drop_version);
+        let id = &self.session.id;
+        let mut signals = plugin.drop_version(platform, &self.request, id);
         if matches!(self.replay, Replay::Gone) {
-            return settled(self.outcome, id, signals);
+            return settled(self.outcome, self.session.id, signals);
         }
+        let session = plugin.recall(platform, &self.request);
+        let session =
+            session.and_then(|record| record.session(&self.request.endpoint, id).cloned());
+        let is_shared = self.session.may_be_shared(session.as_ref());
         let outcome = Outcome::VersionRepaired;
-        let (exchange, mut step) = self.send_again(plugin, platform, id, outcome);
+        let (exchange, mut step) = self.send_again(plugin, platform, is_shared, outcome);
         step.signals.append(&mut signals);
         (exchange, step)
     }
@@ -328,10 +329,7 @@ impl Request {
         });
         let outcome = if is_forgotten { done } else { otherwise };
         let mut signals = signals;
-        signals.extend(plugin.seat(self).and_then(|seat| {
-            let changed = plugin.seats.release(platform, &seat, &session);
-            woken(seat, changed)
-        }));
+        signals.extend(plugin.release(platform, self, &session));
         settled(outcome, session, signals)
     }
 

@@ -1,9 +1,10 @@
 //! An `initialize` that waits: for a session that is being opened, or for its turn to open one.
 
-use super::body::{Went, passed_initialize};
+use super::body::Went;
+use super::kept::Body;
 use super::settle::Settled;
 use super::waiter::{Patience, Waiter};
-use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Signal, Step};
+use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
@@ -11,6 +12,7 @@ use crate::initialize::Initialize;
 use crate::initialize_result::version_in;
 use crate::memory::Rewritten;
 use crate::outcome::Outcome;
+use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::seat::{Holder, Turn};
@@ -21,6 +23,8 @@ use crate::time::Millis;
 pub struct Waiting {
     request: Request,
     headers: Headers,
+    /// The session that its headers were put into, as they did not wait.
+    session: Option<InSession>,
     initialize: Initialize,
     waiter: Waiter,
     /// It has waited, so what failed meanwhile is what it waited for.
@@ -71,6 +75,7 @@ impl Exchange {
         match self {
             Self::Waiting(waiting) => waiting.leave(plugin, platform),
             Self::Recovering(recovering) => recovering.leave(plugin, platform),
+            Self::Replaying(replaying) => replaying.leave(plugin, platform),
             _ => Vec::new(),
         }
     }
@@ -97,20 +102,20 @@ impl From<Settled> for Woken {
 }
 
 impl Waiting {
-    /// A request that is going to wait, with all of its body; or the request alone, if it is none that may.
+    /// A request that is going to wait, with all of its body; or what becomes of it if it is none that may.
     pub(super) fn new(
         plugin: &Plugin,
         platform: &impl Platform,
         request: Request,
         headers: Headers,
+        session: Option<InSession>,
         body: Vec<u8>,
-    ) -> Result<Self, Box<Request>> {
+    ) -> Result<Self, Box<Exchange>> {
         // What is written down of a seat has bounds.
         let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
-        let (Some(seat), Some(initialize), true) =
-            (plugin.seat(&request), Initialize::parse(body), is_bounded)
-        else {
-            return Err(Box::new(request));
+        let (seat, parsed) = (plugin.seat(&request), Initialize::parse(body.clone()));
+        let (Some(seat), Some(initialize), true) = (seat, parsed, is_bounded) else {
+            return Err(Box::new(passed_initialize(request, session, body)));
         };
         let capabilities = initialize.capabilities.as_bytes();
         let capabilities = plugin.key.digest("capabilities", [capabilities]);
@@ -119,6 +124,7 @@ impl Waiting {
         Ok(Self {
             request,
             headers,
+            session,
             initialize,
             waiter,
             has_waited: false,
@@ -253,7 +259,8 @@ impl Waiting {
         let left = self.leave(plugin, platform);
         let signals = signal.into_iter().chain(left).collect();
         let step = Step::new(RequestAction::Continue, signals);
-        (passed_initialize(self.request), step)
+        let body = self.initialize.body;
+        (passed_initialize(self.request, self.session, body), step)
     }
 
     fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
@@ -266,6 +273,15 @@ impl Waiting {
         let left = self.leave(plugin, platform);
         [outcome].into_iter().chain(left).collect()
     }
+}
+
+/// An `initialize` that goes up as it came, in the session that its headers were put into.
+fn passed_initialize(request: Request, session: Option<InSession>, body: Vec<u8>) -> Exchange {
+    let body = Body::of_initialize(body);
+    Exchange::Sent(Sent {
+        session,
+        ..Sent::new(request, body, Outcome::PassedInitialize)
+    })
 }
 
 fn replied(reply: Reply, outcome: Outcome) -> Went {

@@ -11,6 +11,7 @@ use crate::hold::TICK;
 use crate::initialize::Initialize;
 use crate::platform::Platform;
 use crate::seat::{Knock, Ticket, Turn};
+use crate::time::Millis;
 
 /// How often who waits looks again by itself, in ticks: each second.
 const TICKS_PER_KNOCK: u32 = 4;
@@ -52,6 +53,7 @@ impl Waiter {
             capabilities,
             shares: true,
             backoff: Duration::ZERO,
+            since: Millis(0),
         };
         Self {
             seat,

@@ -218,12 +218,19 @@ impl CallerRecord {
     }
 
     /// From now on `new` stands for the session `lost`, and for all that `lost` stood for. It takes over what `lost` was
-    /// to its caller.
+    /// to its caller. Of one that had to make room meanwhile nothing is known: it may have been shared.
     pub fn succeed(&mut self, lost: &SessionId, new: Session) {
         let endpoint = new.endpoint;
-        let Some(old) = self.session(&endpoint, lost).cloned() else {
-            return;
-        };
+        let old = self.session(&endpoint, lost).cloned();
+        let old = old.unwrap_or_else(|| {
+            let unknown = Session {
+                latest: self.latest(&endpoint).is_none(),
+                shared: true,
+                ..Session::new(endpoint, lost.clone(), new.opened)
+            };
+            self.sessions.push(unknown.clone());
+            unknown
+        });
         if old.hidden {
             self.sessions
                 .retain(|session| session.id != *lost || session.endpoint != endpoint);
@@ -249,10 +256,37 @@ impl CallerRecord {
         });
     }
 
-    /// Forgets what was idle for too long or is too old.
+    /// This session was used, and with it those that it stands for.
+    pub fn touch(&mut self, endpoint: &Digest, id: &SessionId, now: Millis) {
+        for session in &mut self.sessions {
+            let is_it = session.id == *id || session.successor.as_ref() == Some(id);
+            if is_it && session.endpoint == *endpoint {
+                session.used = now;
+            }
+        }
+    }
+
+    /// Forgets what was idle for too long or is too old. One that was lost is known for as long as its successor is.
     pub fn expire(&mut self, now: Millis, idle_timeout: Duration, max_age: Duration) {
-        self.sessions.retain(|session| {
+        let lives = |session: &Session| {
             now.since(session.used) < idle_timeout && now.since(session.opened) < max_age
+        };
+        self.sessions
+            .retain(|session| session.successor.is_some() || lives(session));
+        if self
+            .sessions
+            .iter()
+            .all(|session| session.successor.is_none())
+        {
+            return;
+        }
+        let living = self.sessions.iter().filter(|s| s.successor.is_none());
+        let living: Vec<_> = living.map(|s| (s.endpoint, s.id.clone())).collect();
+        self.sessions.retain(|session| {
+            let stands_for_it = |(endpoint, id): &(Digest, SessionId)| {
+                *endpoint == session.endpoint && session.successor.as_ref() == Some(id)
+            };
+            session.successor.is_none() || living.iter().any(stands_for_it)
         });
     }
 

@@ -4,6 +4,7 @@
 //! key       32 bytes
 //! watched    1 byte    0 or 1
 //! failed     8 bytes   milliseconds; 0 = not
+//!   if so:   capabilities, 32 bytes
 //! state      1 byte    0 = free, 1 = opening, 2 = taken, 3 = closing
 //!   opening, closing: number and vm, 8 bytes each
 //!   taken:   caller, endpoint and capabilities, 32 bytes each; opening, opened and used, 8 bytes each;
@@ -12,7 +13,7 @@
 //! ```
 //! Numbers are little-endian.
 
-use super::{Holder, Seat, State, Ticket};
+use super::{Failure, Holder, Seat, State, Ticket};
 use crate::input::{Input, put_text};
 use crate::session::SessionId;
 use crate::subrequest::Target;
@@ -24,7 +25,11 @@ impl Seat {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.key.as_bytes().to_vec();
         bytes.push(u8::from(self.watched));
-        put_number(&mut bytes, self.failed.unwrap_or_default().0);
+        let failed = self.failed.filter(|failure| failure.at.0 > 0);
+        put_number(&mut bytes, failed.map_or(0, |failure| failure.at.0));
+        if let Some(failure) = failed {
+            bytes.extend_from_slice(failure.capabilities.as_bytes());
+        }
         match &self.state {
             State::Free => bytes.push(0),
             State::Opening(ticket) => {
@@ -56,7 +61,13 @@ impl Seat {
             [1] => true,
             _ => return None,
         };
-        let failed = Millis(input.number()?);
+        let failed = match Millis(input.number()?) {
+            Millis(0) => None,
+            at => Some(Failure {
+                at,
+                capabilities: input.digest()?,
+            }),
+        };
         let state = match input.array()? {
             [0] => State::Free,
             [1] => State::Opening(ticket(&mut input)?),
@@ -73,7 +84,7 @@ impl Seat {
             state,
             line,
             watched,
-            failed: (failed.0 > 0).then_some(failed),
+            failed,
         })
     }
 }

@@ -8,6 +8,11 @@ const NOW: Millis = Millis(1_000_000);
 const LEASE_OVER: Millis = Millis(NOW.0 + 5_000);
 const CAPABILITIES: Digest = Digest::from_bytes([0xC; 32]);
 const OTHERS: Digest = Digest::from_bytes([0xD; 32]);
+const CALLER: Digest = Digest::from_bytes([0xA; 32]);
+const REFUSED: Failure = Failure {
+    at: NOW,
+    capabilities: CAPABILITIES,
+};
 
 fn ticket(number: u64) -> Ticket {
     Ticket {
@@ -24,6 +29,7 @@ fn alone(number: u64) -> Knock {
         capabilities: CAPABILITIES,
         shares: false,
         backoff: core::time::Duration::ZERO,
+        since: Millis(0),
     }
 }
 
@@ -45,9 +51,17 @@ fn id(session: u64) -> SessionId {
     SessionId::parse(format!("s{session}").as_bytes()).unwrap()
 }
 
+fn gone(session: &SessionId) -> Gone<'_> {
+    Gone {
+        caller: &CALLER,
+        session,
+        opened_by: NOW,
+    }
+}
+
 fn holder(session: u64) -> Holder {
     Holder {
-        caller: Digest::from_bytes([0xA; 32]),
+        caller: CALLER,
         endpoint: Digest::from_bytes([0xE; 32]),
         target: Target {
             cluster: "server".to_owned(),
@@ -180,7 +194,7 @@ fn a_line_has_a_bound_that_those_in_it_do_not_feel() {
 #[test]
 fn a_failure_is_given_to_those_who_came_before_it_and_may_share_and_to_nobody_else() {
     let failed = || Seat {
-        failed: Some(NOW),
+        failed: Some(REFUSED),
         ..free()
     };
     let later = |knock: Knock| Knock {
@@ -190,6 +204,7 @@ fn a_failure_is_given_to_those_who_came_before_it_and_may_share_and_to_nobody_el
     assert_eq!(knocks(&mut failed(), sharing(1), NOW), Turn::Failed);
     assert_eq!(knocks(&mut failed(), later(sharing(1)), NOW), Turn::Open);
     assert_eq!(knocks(&mut failed(), alone(1), NOW), Turn::Open);
+    assert_eq!(knocks(&mut failed(), with_others(1), NOW), Turn::Open);
     let mut waited_for = Seat {
         line: vec![ticket(2), ticket(1)],
         ..failed()
@@ -212,13 +227,13 @@ fn only_whose_marker_stands_there_takes_or_frees_the_seat() {
     assert_eq!(place.state, taken(9));
     for state in [opening(2), closing(2), taken(8)] {
         let mut place = seat(state.clone(), &[]);
-        place.free(ticket(1), Some(NOW));
+        place.free(ticket(1), Some(REFUSED));
         assert_eq!((place.state, place.failed), (state, None));
     }
     for state in [opening(1), closing(1)] {
         let mut place = seat(state, &[]);
-        place.free(ticket(1), Some(NOW));
-        assert_eq!((place.state, place.failed), (State::Free, Some(NOW)));
+        place.free(ticket(1), Some(REFUSED));
+        assert_eq!((place.state, place.failed), (State::Free, Some(REFUSED)));
     }
 }
 
@@ -226,7 +241,7 @@ fn only_whose_marker_stands_there_takes_or_frees_the_seat() {
 fn what_is_said_of_a_session_concerns_no_other() {
     for state in [State::Free, opening(1), closing(1), taken(8)] {
         let mut place = seat(state.clone(), &[]);
-        place.release(&id(9));
+        place.release(gone(&id(9)));
         place.touch(&id(9), LEASE_OVER);
         place.distrust(&id(9));
         assert_eq!(place.state, state);
@@ -234,9 +249,41 @@ fn what_is_said_of_a_session_concerns_no_other() {
     let mut place = seat(taken(9), &[]);
     place.touch(&id(9), LEASE_OVER);
     assert_eq!(knocks(&mut place, alone(1), LEASE_OVER), QUEUES);
-    place.release(&id(9));
+    place.release(gone(&id(9)));
     assert_eq!(place.state, State::Free);
     assert_eq!(numbers(&place), [1]);
+}
+
+#[test]
+fn a_session_that_is_gone_is_no_others_with_the_same_id() {
+    let id = id(9);
+    let others = Gone {
+        caller: &OTHERS,
+        ..gone(&id)
+    };
+    let earlier = Gone {
+        opened_by: Millis(NOW.0 - 1),
+        ..gone(&id)
+    };
+    for gone in [others, earlier] {
+        let mut place = seat(taken(9), &[]);
+        place.release(gone);
+        assert_eq!(place.state, taken(9));
+    }
+}
+
+#[test]
+fn a_session_that_was_lost_since_it_was_opened_takes_nobodys_place() {
+    let since = |at: Millis, knock: Knock| Knock { since: at, ..knock };
+    let mut place = seat(taken(9), &[]);
+    let joins = Turn::Join(Box::new(holder(9)));
+    assert_eq!(knocks(&mut place, since(NOW, sharing(1)), NOW), joins);
+    let after = Millis(NOW.0 + 1);
+    let others = since(after, with_others(1));
+    assert_eq!(knocks(&mut place, others, after), QUEUES);
+    place.leave(ticket(1));
+    let lost = since(after, sharing(1));
+    assert_eq!(knocks(&mut place, lost, after), Turn::Open);
 }
 
 #[test]
@@ -339,7 +386,7 @@ fn a_seat_that_is_written_down_reads_back_as_it_was() {
     let mut places = Vec::new();
     for state in [State::Free, opening(1), closing(2), taken(9)] {
         for line in [&[][..], &[1], &[1, 2, 3]] {
-            for (watched, failed) in [(false, None), (true, Some(NOW))] {
+            for (watched, failed) in [(false, None), (true, Some(REFUSED))] {
                 places.push(Seat {
                     watched,
                     failed,

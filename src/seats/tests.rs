@@ -6,6 +6,7 @@ use crate::testing::FakePlatform;
 const NOW: Millis = Millis(1_000_000);
 const LEASE_OVER: Millis = Millis(NOW.0 + 6_250);
 const CAPABILITIES: Digest = Digest::from_bytes([0xC; 32]);
+const CALLER: Digest = Digest::from_bytes([0xA; 32]);
 const RESULT: &[u8] = br#"{"serverInfo":{}}"#;
 
 fn seats(slots: u32) -> (Seats, FakePlatform) {
@@ -34,6 +35,7 @@ fn knock(number: u64) -> Knock {
         capabilities: CAPABILITIES,
         shares: true,
         backoff: core::time::Duration::ZERO,
+        since: Millis(0),
     }
 }
 
@@ -44,9 +46,24 @@ fn alone(number: u64) -> Knock {
     }
 }
 
+fn gone(session: &SessionId) -> Gone<'_> {
+    Gone {
+        caller: &CALLER,
+        session,
+        opened_by: Millis(u64::MAX),
+    }
+}
+
+fn failed_at(at: Millis) -> Failure {
+    Failure {
+        at,
+        capabilities: CAPABILITIES,
+    }
+}
+
 fn holder(number: u64, now: Millis) -> Holder {
     Holder {
-        caller: Digest::from_bytes([0xA; 32]),
+        caller: CALLER,
         endpoint: Digest::from_bytes([0xE; 32]),
         target: Target {
             cluster: "server".to_owned(),
@@ -194,7 +211,7 @@ fn a_free_seat_makes_room_before_one_with_a_session() {
     for number in 0..4 {
         open(&seats, &store, number, 7, NOW);
     }
-    seats.release(&store, &key(2), &id(7)).unwrap();
+    seats.release(&store, &key(2), gone(&id(7))).unwrap();
     open(&seats, &store, 9, 7, LEASE_OVER);
     let left = (0..4).filter(|number| there(&seats, &store, *number).is_some());
     assert_eq!(left.collect::<Vec<_>>(), [0, 1, 3]);
@@ -265,7 +282,7 @@ fn one_whose_vm_has_just_said_that_it_lives_is_waited_for() {
 fn a_session_without_words_is_shared_with_nobody() {
     let (seats, store) = seats(16);
     open(&seats, &store, 1, 7, NOW);
-    seats.release(&store, &key(1), &id(7)).unwrap();
+    seats.release(&store, &key(1), gone(&id(7))).unwrap();
     let turn = knocks(&seats, &store, 1, &knock(8), NOW);
     assert_eq!(turn, Knocked::Turn(Turn::Open));
     take(&seats, &store, 1, 8, NOW, None);
@@ -314,7 +331,7 @@ fn a_refusal_is_given_to_those_who_waited_for_it_and_to_nobody_who_came_later() 
     assert_eq!(knocks(&seats, &store, 1, &knock(2), NOW), WAITS);
     assert_eq!(knocks(&seats, &store, 1, &knock(3), NOW), WAITS);
     let refused = Millis(NOW.0 + 10);
-    let changed = seats.fail(&store, &key(1), ticket(1), Some(b"no"), refused);
+    let changed = seats.fail(&store, &key(1), ticket(1), Some(b"no"), failed_at(refused));
     assert_eq!(
         changed.unwrap(),
         Changed {
@@ -341,7 +358,7 @@ fn a_refusal_without_words_or_with_too_many_lets_each_try_itself() {
         for number in [1, 2] {
             knocks(&seats, &store, 1, &knock(number), NOW);
         }
-        let changed = seats.fail(&store, &key(1), ticket(1), words, NOW);
+        let changed = seats.fail(&store, &key(1), ticket(1), words, failed_at(NOW));
         assert!(changed.unwrap().wakes);
         let turn = knocks(&seats, &store, 1, &knock(2), NOW);
         assert_eq!(turn, Knocked::Turn(Turn::Open));
@@ -354,7 +371,7 @@ fn a_refusal_whose_words_were_lost_is_none() {
     for number in [1, 2] {
         knocks(&seats, &store, 1, &knock(number), NOW);
     }
-    let failed = seats.fail(&store, &key(1), ticket(1), Some(b"no"), NOW);
+    let failed = seats.fail(&store, &key(1), ticket(1), Some(b"no"), failed_at(NOW));
     assert!(failed.unwrap().is_done);
     store.write(&seats.words_key(0), b"", None).unwrap();
     let turn = knocks(&seats, &store, 1, &knock(2), NOW);
@@ -382,7 +399,7 @@ fn who_comes_back_to_a_seat_that_is_not_kept_for_it_changes_nothing_there() {
     open(&seats, &store, 1, 7, NOW);
     let before = store.dump();
     assert!(!take(&seats, &store, 1, 6, NOW, Some(b"{}")).is_done);
-    let failed = seats.fail(&store, &key(1), ticket(6), Some(b"no"), NOW);
+    let failed = seats.fail(&store, &key(1), ticket(6), Some(b"no"), failed_at(NOW));
     assert!(!failed.unwrap().wakes);
     assert!(!seats.free(&store, &key(1), ticket(6)).unwrap().wakes);
     assert!(store.dump() == before);
@@ -397,9 +414,9 @@ fn at_a_seat_that_stands_nowhere_nothing_is_changed() {
     assert_eq!(take(&seats, &store, 1, 7, NOW, Some(RESULT)), none);
     let key = key(1);
     for changed in [
-        seats.fail(&store, &key, ticket(7), Some(b"no"), NOW),
+        seats.fail(&store, &key, ticket(7), Some(b"no"), failed_at(NOW)),
         seats.free(&store, &key, ticket(7)),
-        seats.release(&store, &key, &id(7)),
+        seats.release(&store, &key, gone(&id(7))),
         seats.touch(&store, &key, &id(7), NOW),
         seats.distrust(&store, &key, &id(7)),
     ] {
@@ -417,20 +434,20 @@ fn those_who_wait_are_woken_by_what_changes_and_by_nothing_else() {
     open(&seats, &store, 1, 7, NOW);
     let key = key(1);
     assert!(!wakes(seats.distrust(&store, &key, &id(7))), "nobody waits");
-    seats.release(&store, &key, &id(7)).unwrap();
+    seats.release(&store, &key, gone(&id(7))).unwrap();
 
     knocks(&seats, &store, 1, &knock(1), NOW);
     knocks(&seats, &store, 1, &knock(2), NOW);
     assert!(take(&seats, &store, 1, 1, NOW, Some(RESULT)).wakes);
     assert!(
-        !wakes(seats.release(&store, &key, &id(1))),
+        !wakes(seats.release(&store, &key, gone(&id(1)))),
         "who watched was woken before"
     );
 
     knocks(&seats, &store, 1, &alone(1), NOW);
     knocks(&seats, &store, 1, &alone(2), NOW);
     assert!(!wakes(seats.leave(&store, &key, ticket(9))));
-    assert!(!wakes(seats.release(&store, &key, &id(9))));
+    assert!(!wakes(seats.release(&store, &key, gone(&id(9)))));
     assert!(wakes(seats.free(&store, &key, ticket(1))));
     assert!(!wakes(seats.leave(&store, &key, ticket(2))), "the last one");
 }
@@ -440,9 +457,15 @@ fn a_session_that_has_expired_is_found_once_whatever_the_number_of_its_slot() {
     let (seats, store) = seats(16);
     open(&seats, &store, 1, 7, NOW);
     let idle = Millis(NOW.0 + 30 * 60 * 1000);
-    let find = |slot, now| seats.expire(&store, slot, ticket(5), now).unwrap();
+    let find = |slot, now| {
+        seats
+            .expire(&store, slot, ticket(5), now, |_, _| true)
+            .unwrap()
+    };
     assert_eq!(find(0, Millis(idle.0 - 1)), None);
     assert_eq!(find(1, idle), None);
+    let other = seats.expire(&store, 0, ticket(5), idle, |seat, _| *seat != key(1));
+    assert_eq!(other.unwrap(), None, "not one that is meant");
     assert_eq!(find(32, idle), Some((key(1), Box::new(holder(7, NOW)))));
     assert_eq!(find(0, idle), None);
     let seat = there(&seats, &store, 1).unwrap();
@@ -455,7 +478,9 @@ fn of_two_who_find_an_expired_session_one_ends_it() {
     open(&seats, &store, 1, 7, NOW);
     overtake(&store, 1);
     let late = Millis(NOW.0 + 30 * 60 * 1000);
-    let found = seats.expire(&store, 0, ticket(5), late).unwrap();
+    let found = seats
+        .expire(&store, 0, ticket(5), late, |_, _| true)
+        .unwrap();
     assert_eq!(found, None);
     assert!(is_taken(&seats, &store, 1));
 }
@@ -468,7 +493,7 @@ fn a_race_that_is_lost_is_run_again_but_not_for_ever() {
     overtake(&store, TRIES - 1);
     assert!(seats.distrust(&store, &key(1), &id(7)).unwrap().is_done);
     overtake(&store, TRIES);
-    let changed = seats.release(&store, &key(1), &id(7));
+    let changed = seats.release(&store, &key(1), gone(&id(7)));
     assert_eq!(changed.unwrap(), Changed::default());
     assert!(is_taken(&seats, &store, 1));
     overtake(&store, TRIES);
@@ -507,16 +532,18 @@ fn each_failure_of_the_store_is_an_error() {
         },
         |seats, store| {
             seats
-                .fail(store, &key(3), ticket(9), Some(b"no"), NOW)
+                .fail(store, &key(3), ticket(9), Some(b"no"), failed_at(NOW))
                 .map(|_| ())
         },
         |seats, store| seats.free(store, &key(3), ticket(9)).map(|_| ()),
-        |seats, store| seats.release(store, &key(1), &id(7)).map(|_| ()),
+        |seats, store| seats.release(store, &key(1), gone(&id(7))).map(|_| ()),
         |seats, store| seats.touch(store, &key(1), &id(7), LEASE_OVER).map(|_| ()),
         |seats, store| seats.distrust(store, &key(1), &id(7)).map(|_| ()),
         |seats, store| {
             let late = Millis(u64::MAX);
-            seats.expire(store, 0, ticket(5), late).map(|_| ())
+            seats
+                .expire(store, 0, ticket(5), late, |_, _| true)
+                .map(|_| ())
         },
         |seats, store| seats.create(store),
     ];

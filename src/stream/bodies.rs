@@ -56,7 +56,7 @@ impl Stream {
         let words = "the filter could neither rewrite this request nor leave it as it was";
         self.note(&[Signal::Failed(error)]);
         self.exchange = Exchange::Passing;
-        self.reply(&Reply::error(500, b"null", words))
+        self.reply_to_request(&Reply::error(500, b"null", words))
     }
 
     /// All of the body goes on as it came: nothing of it is to be added once more.

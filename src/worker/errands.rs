@@ -149,7 +149,7 @@ impl Worker {
             number: host.nonce(),
             vm: self.vm,
         };
-        let expired = plugin.seats.expire(&host, slot, ticket, host.now())?;
+        let expired = plugin.expire(&host, slot, ticket)?;
         if let Some((seat, holder)) = expired {
             self.errands
                 .borrow_mut()

@@ -109,8 +109,8 @@ impl Envoy {
         let mut answers = answers.iter();
         for slot in 0..self.plugin.config.memory.bulk_slots.get() {
             let ticket = Ticket { number: 1, vm: 1 };
-            let (platform, now) = (&self.platform, self.platform.now());
-            let expired = self.plugin.seats.expire(platform, slot, ticket, now);
+            let platform = &self.platform;
+            let expired = self.plugin.expire(platform, slot, ticket);
             if let Some((seat, holder)) = expired.unwrap() {
                 let errand = Errand::close(seat, ticket, *holder, None);
                 run(&self.plugin, platform, errand, &mut made, &mut answers);

@@ -126,7 +126,13 @@ impl World {
                 let Some(number) = self.end_errand(false) else {
                     return false;
                 };
-                self.seat.free(ticket(number), words.then_some(self.now));
+                self.seat.free(
+                    ticket(number),
+                    words.then_some(Failure {
+                        at: self.now,
+                        capabilities: CAPABILITIES,
+                    }),
+                );
                 self.over(number);
             }
             Event::Closed => {
@@ -144,7 +150,10 @@ impl World {
                     Event::Distrusted => self.seat.distrust(&id(session)),
                     _ if self.errands.is_empty() => {
                         self.sessions.clear();
-                        self.seat.release(&id(session));
+                        self.seat.release(Gone {
+                            opened_by: Millis(u64::MAX),
+                            ..gone(&id(session))
+                        });
                     }
                     _ => return false,
                 }
