@@ -57,6 +57,7 @@ mod abi {
     mod mixing;
     mod process;
     mod queue;
+    mod recovery;
     mod reuse;
     mod scenarios;
     mod startup;

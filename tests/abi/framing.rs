@@ -70,3 +70,21 @@ fn a_body_whose_length_can_not_be_changed_goes_up_once_and_as_it_came() {
         request.answer(&Reply::new(202)).close();
     }
 }
+
+#[test]
+fn a_request_whose_answer_can_not_be_read_goes_up_whole_all_the_same() {
+    for host in SHARING {
+        let (world, worker) = in_a_shared_session(host);
+        let mut request = request(&worker, &BODY.len().to_string());
+        request.headers().body(&BODY[..CUT]);
+        world.fail("proxy_get_header_map_pairs", When::Always, Fault::Status(2));
+        request.answer_headers(&Reply::new(202), true);
+        world.heal();
+        request.body(&BODY[CUT..]).end();
+        let body = request.at_server().body;
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.ends_with(r#"~12345"}"#), "{body}");
+        request.close();
+        assert_no_offences(&world);
+    }
+}

@@ -56,6 +56,19 @@ def test_a_session_behind_a_rewriting_route_survives_a_refused_request(fake_serv
         fake_server.answer = answer
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_session_behind_a_rewriting_route_is_recovered_where_the_route_leads(fake_server, held):
+    with RealEnvoy(rewriting(EnvoyConfig(fake_server.port, {"hold_request_headers": held}))) as envoy:
+        client = SilentClient(envoy.port)
+        client.initialize()
+        for _ in range(2):
+            fake_server.sessions.clear()
+            before = len(fake_server.requests)
+            assert envoy.outcome(client.list_tools()) == "recovered"
+            seen = fake_server.requests[before:]
+            assert [(one.path, one.header("host")) for one in seen] == [("/inside/mcp", "inside.test")] * 6
+
+
 @pytest.mark.parametrize("key", ["", "a secret", "s" * 4096])
 def test_a_caller_key_from_the_environment_is_taken(fake_server, key):
     with RealEnvoy(EnvoyConfig(fake_server.port), env={"MCP_SESSION_FILTER_KEY": key}) as envoy:

@@ -116,6 +116,41 @@ fn idle_and_old_sessions_expire_to_the_millisecond() {
     );
 }
 
+/// The session "a", which was lost, and has "b" in its place.
+fn succeeded(used: u64) -> CallerRecord {
+    let mut record = record(&[session(1, "a", 0)]);
+    record.succeed(&id("a"), session(1, "b", used));
+    record
+}
+
+fn id(id: &str) -> SessionId {
+    SessionId::parse(id.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_lost_session_is_known_for_as_long_as_the_one_that_took_its_place() {
+    let (idle, age) = (Duration::from_millis(10), Duration::from_millis(100));
+    let mut record = succeeded(50);
+    record.touch(&digest(1), &id("b"), Millis(60));
+    assert!(record.sessions.iter().all(|one| one.used == Millis(60)));
+    record.session_mut(&digest(1), &id("a")).unwrap().used = Millis(0);
+    record.expire(Millis(69), idle, age);
+    let living = record.living(&digest(1), &id("a")).unwrap();
+    assert_eq!(living.id, id("b"));
+    record.expire(Millis(70), idle, age);
+    assert_eq!(ids(&record), [""; 0]);
+}
+
+#[test]
+fn one_that_took_no_known_sessions_place_stands_for_it_and_may_be_shared() {
+    let mut record = record(&[session(1, "c", 0)]);
+    record.succeed(&id("a"), session(1, "b", 5));
+    let living = record.living(&digest(1), &id("a")).unwrap();
+    assert_eq!(living.id, id("b"));
+    assert!(living.shared && living.hidden && !living.latest);
+    assert_eq!(record.latest(&digest(1)).unwrap().id, id("c"));
+}
+
 #[test]
 fn at_the_bound_the_least_recently_used_go_and_never_the_newest() {
     let mut full = record(&[session(1, "a", 7), session(1, "b", 3), session(1, "c", 1)]);

@@ -1,0 +1,162 @@
+//! Sessions that are lost while several requests are under way: each goes on in the successor, as its own.
+
+use std::time::Duration;
+
+use super::calls::HttpCall;
+use super::crowd::{
+    LOOK, assert_no_offences, assert_opened, head, initialize, knock, message, name, open, opened,
+    send, status, the_call,
+};
+use super::exchange::Exchange;
+use super::head::Reply;
+use super::worker::Worker;
+use super::world::World;
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#;
+
+fn call_in(worker: &Worker, caller: &str, session: &str) -> Exchange {
+    let head = head(caller, "POST").header("mcp-session-id", session);
+    let exchange = send(worker, &head, CALL);
+    assert!(exchange.is_sent());
+    exchange
+}
+
+/// The server does not know the session; the call that comes of that.
+fn is_lost(exchange: &mut Exchange, workers: &[Worker]) -> (Worker, HttpCall) {
+    exchange.answer(&Reply::new(404));
+    let (worker, ping) = the_call(workers);
+    assert_eq!(name(&ping), "ping");
+    worker.answer(&ping, Reply::new(404));
+    the_call(workers)
+}
+
+/// An initialize that goes up as it is opens this session.
+fn open_forwarded(worker: &Worker, caller: &str, session: &str) {
+    let mut exchange = send(worker, &head(caller, "POST"), &initialize("1"));
+    assert!(exchange.is_sent());
+    let reply = Reply::new(200)
+        .header("content-type", "application/json")
+        .header("mcp-session-id", session);
+    exchange.answer(&reply.body("{}")).close();
+}
+
+#[test]
+fn a_request_whose_session_had_to_make_room_is_sent_again_with_an_id_of_the_filters_own() {
+    for hold in [true, false] {
+        let config = format!(r#"{{"memory":{{"per_caller":3}},"hold_request_headers":{hold}}}"#);
+        let world = World::new(config);
+        let worker = world.worker();
+        open_forwarded(&worker, "a", "s1");
+        let silent = send(&worker, &head("a", "POST"), CALL);
+        assert!(silent.is_sent(), "from now on s1 is shared");
+        let mut echoing = call_in(&worker, "a", "s1");
+        for another in ["s2", "s3", "s4"] {
+            world.advance(Duration::from_secs(1));
+            open_forwarded(&worker, "a", another);
+        }
+        let workers = [worker];
+        let (_, call) = is_lost(&mut echoing, &workers);
+        assert_eq!(name(&call), "initialize");
+        open(&workers, "s5");
+        let (worker, again) = the_call(&workers);
+        assert_eq!(again.headers.text("mcp-session-id"), "s5");
+        let id = message(&again.body)["id"].clone();
+        assert_ne!(id, 7, "another request may have this id");
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+        let reply = Reply::new(200).header("content-type", "application/json");
+        worker.answer(&again, reply.body(body));
+        assert_eq!(status(&echoing), "200");
+        assert_eq!(message(&echoing.at_client().body)["id"], 7);
+        // The id that the client knows still leads somewhere.
+        let next = call_in(&worker, "a", "s1");
+        assert_eq!(next.server_headers().text("mcp-session-id"), "s5");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn who_finds_its_session_lost_after_others_have_a_successor_goes_on_in_that() {
+    let world = World::new("{}");
+    let workers = [world.worker(), world.worker()];
+    open_forwarded(&workers[0], "a", "s1");
+    let mut first = call_in(&workers[0], "a", "s1");
+    let mut late = call_in(&workers[1], "a", "s1");
+    let (_, call) = is_lost(&mut first, &workers);
+    assert_eq!(name(&call), "initialize");
+    open(&workers, "s2");
+    let (worker, again) = the_call(&workers);
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&first), "202");
+    // That one is lost as well, and has a successor of its own.
+    let mut next = call_in(&workers[0], "a", "s1");
+    let (_, call) = is_lost(&mut next, &workers);
+    assert_eq!(name(&call), "initialize");
+    open(&workers, "s3");
+    let (worker, again) = the_call(&workers);
+    worker.answer(&again, Reply::new(202));
+    let (worker, again) = is_lost(&mut late, &workers);
+    assert_eq!(again.headers.text("mcp-session-id"), "s3");
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&late), "202");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn a_request_that_was_sent_again_keeps_its_session_from_those_who_wait() {
+    let config = r#"{"on_reinitialize":"queue","hold_request_headers":true,"session":{"queue_timeout":"5m"}}"#;
+    let world = World::new(config);
+    let workers = [world.worker(), world.worker()];
+    let mut holder = knock(&workers[0], "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut holder, "1", "s1");
+    let mut lost = call_in(&workers[0], "a", "s1");
+    let (_, call) = is_lost(&mut lost, &workers);
+    assert_eq!(name(&call), "initialize");
+    open(&workers, "s2");
+    let (worker, again) = the_call(&workers);
+    let mut other = knock(&workers[1], "b", "1");
+    for _ in 0..30 {
+        world.advance(LOOK);
+        // Its answer takes longer than a lease.
+        assert_eq!(the_call(&workers).1.order, again.order);
+    }
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&lost), "202");
+    lost.close();
+    world.advance(Duration::from_secs(7));
+    let (worker, call) = the_call(&workers);
+    assert_eq!(name(&call), "DELETE");
+    worker.answer(&call, Reply::new(200));
+    open(&workers, "s3");
+    assert_opened(&mut other, "1", "s3");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
+    let config = r#"{"on_reinitialize":"reuse","memory":{"bulk_slots":1}}"#;
+    for can_hold in [true, false] {
+        let world = World::new(config);
+        world.state().headers_may_wait_alone = can_hold;
+        let worker = world.worker();
+        let workers = [worker.clone()];
+        let mut first = knock(&worker, "a", "1");
+        open(&workers, "s1");
+        assert_opened(&mut first, "1", "s1");
+        // The only seat is somebody else's by now.
+        let _opening = knock(&worker, "b", "1");
+        let (_, others) = the_call(&workers);
+        let mut second = send(&worker, &head("a", "POST"), &initialize("2"));
+        assert_eq!(second.server_headers().text("mcp-session-id"), "s1");
+        second.answer(&Reply::new(400));
+        let calls = worker.calls();
+        let again = calls.iter().find(|call| call.order != others.order);
+        let again = again.expect("it is sent again");
+        assert_eq!(again.headers.text("mcp-session-id"), "");
+        worker.answer(again, opened(again, "s2"));
+        assert_eq!(status(&second), "200");
+        let headers = second.at_client().headers.unwrap();
+        assert_eq!(headers.text("mcp-session-id"), "s2");
+        assert_no_offences(&world);
+    }
+}
