@@ -34,7 +34,7 @@ class CallingClient:
             self.process.say(f"{tool} {message}")
             found = self.process.out.wait_for(rf"^(answered|failed) {re.escape(message)}(?:$|: (.*))")
         except (OSError, RuntimeError) as gone:
-            return str(gone)
+            return "\n".join([str(gone), *self.process.err.lines[-20:]])
         return None if found[1] == "answered" else found[2]
 
     def end(self):

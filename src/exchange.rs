@@ -280,6 +280,21 @@ impl Exchange {
         matches!(self, Self::Learned(learned) if learned.reader.is_some())
     }
 
+    /// Whether the answer waits: what still comes of the request is kept, and goes on.
+    #[must_use]
+    pub fn holds_answer(&self) -> bool {
+        matches!(self, Self::Recovering(_)) || self.asks()
+    }
+
+    /// A piece of the request can't be read: it can't be sent again.
+    pub fn lose_body(&mut self) {
+        match self {
+            Self::Asking(asking) => asking.refused.body.lose(),
+            Self::Recovering(recovering) => recovering.lose_body(),
+            _ => {}
+        }
+    }
+
     /// Whether a request of the filter's own is under way for it.
     #[must_use]
     pub fn asks(&self) -> bool {

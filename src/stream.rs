@@ -120,6 +120,12 @@ impl Stream {
         let read = if rewrites { left } else { wanted };
         let bytes = match host::buffer(Buffer::RequestBody, self.scanned, read) {
             Ok(bytes) => bytes,
+            Err(error) if self.exchange.holds_answer() => {
+                self.exchange.lose_body();
+                self.note(&[Signal::Failed(error)]);
+                self.leave_request();
+                return Flow::Go;
+            }
             Err(error) => return self.failed(error),
         };
         let whole = ended && wanted == left;
@@ -379,7 +385,9 @@ impl Stream {
         match step.action {
             RequestAction::Hold => Flow::Wait,
             RequestAction::Continue => {
-                self.end_wait();
+                if !self.exchange.holds_answer() {
+                    self.end_wait();
+                }
                 match piece {
                     Some(piece) => self.forward_body(piece),
                     None => Flow::Go,

@@ -34,11 +34,11 @@ impl Exchange {
             // One more than fits tells that it does not fit.
             Self::Knocking(knocking) => (INITIALIZE_BYTES + 1).saturating_sub(knocking.body.len()),
             Self::Replying(_) => usize::MAX,
+            Self::Asking(asking) => asking.refused.body.wanted(),
+            Self::Recovering(recovering) => recovering.wanted(),
             Self::Passing
             | Self::Waiting(_)
             | Self::Learned(_)
-            | Self::Asking(_)
-            | Self::Recovering(_)
             | Self::Replaying(_)
             | Self::Reinitializing(_) => 0,
         }
@@ -59,10 +59,17 @@ impl Exchange {
             Self::Knocking(knocking) => knocking.body_came(plugin, platform, bytes, ended),
             Self::Replying(replying) => replying.body_came(bytes, ended),
             Self::Waiting(waiting) => (Self::Waiting(waiting), RequestAction::Hold.into()),
+            // Its answer came before all of it.
+            Self::Asking(mut asking) => {
+                asking.refused = asking.refused.body_came(bytes, ended);
+                (Self::Asking(asking), RequestAction::Continue.into())
+            }
+            Self::Recovering(recovering) => {
+                let recovering = recovering.body_came(bytes, ended);
+                (Self::Recovering(recovering), RequestAction::Continue.into())
+            }
             other @ (Self::Passing
             | Self::Learned(_)
-            | Self::Asking(_)
-            | Self::Recovering(_)
             | Self::Replaying(_)
             | Self::Reinitializing(_)) => (other, RequestAction::Continue.into()),
         }

@@ -120,6 +120,11 @@ impl Body {
         self.kept.take().filter(|_| self.ended)
     }
 
+    /// Some of it can't be read.
+    pub(super) fn lose(&mut self) {
+        self.kept = None;
+    }
+
     /// An `initialize` so far, if the filter may send it.
     pub(super) fn initialize(&mut self) -> Option<Vec<u8>> {
         let may_send = |kept: &mut Vec<u8>| kept.len() <= INITIALIZE_BYTES;

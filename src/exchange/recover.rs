@@ -5,12 +5,14 @@
 
 use core::time::Duration;
 
+use super::kept::Body;
 use super::plugin::woken;
 use super::settle::{Settled, finished, settled};
 use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::errand::{Answer, Lost, Over, Purpose};
+use crate::headers::is_plain;
 use crate::ids::Ids;
 use crate::initialize::{Initialize, id_of};
 use crate::memory::Session;
@@ -29,7 +31,8 @@ const BACKOFF: Duration = Duration::from_secs(1);
 pub(super) struct Refused {
     pub(super) request: Request,
     pub(super) session: InSession,
-    pub(super) replay: Replay,
+    /// A server may refuse a request before it has read it: the rest of it still comes.
+    pub(super) body: Body,
     pub(super) outcome: Outcome,
 }
 
@@ -39,7 +42,7 @@ pub(super) enum Replay {
     Body(Vec<u8>),
     /// By its client: it asked for a stream, and asks again when that ends.
     Stream,
-    /// Not at all: its body was too long to be kept, or was not whole.
+    /// Not at all: its body is compressed, too long to be kept, still not whole, or for no session.
     Gone,
 }
 
@@ -110,6 +113,27 @@ impl Refused {
         Ok(after(signals, went))
     }
 
+    /// The next bytes of the request.
+    pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
+        Self {
+            body: self.body.scan(bytes, ended),
+            ..self
+        }
+    }
+
+    pub(super) fn replay(&mut self) -> Replay {
+        let headers = self.session.headers();
+        if headers.get(":method") == Some(b"GET") {
+            return Replay::Stream;
+        }
+        // What the filter sends is not compressed.
+        let is_readable = is_plain(headers.get("content-encoding"));
+        if !is_readable || self.is_misplaced_initialize() {
+            return Replay::Gone;
+        }
+        self.body.whole().map_or(Replay::Gone, Replay::Body)
+    }
+
     /// The session that took the place of this one while the request was under way.
     fn successor(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Session> {
         let record = plugin.recall(platform, &self.request)?;
@@ -130,11 +154,12 @@ impl Refused {
         let attends = seat.filter(|_| is_post);
         let attends = attends.map(|seat| Signal::Attends(seat, successor.id.clone()));
         let is_shared = self.session.may_be_shared(Some(&successor));
-        let moved = Self {
+        let mut moved = Self {
             session: self.session.moved(&successor),
             ..self
         };
-        let went = moved.send_again(plugin, platform, is_shared, Outcome::Recovered);
+        let replay = moved.replay();
+        let went = moved.send_again(plugin, platform, replay, is_shared, Outcome::Recovered);
         after(attends.into_iter().collect(), went)
     }
 
@@ -143,14 +168,12 @@ impl Refused {
         self,
         plugin: &Plugin,
         platform: &impl Platform,
+        replay: Replay,
         is_shared: bool,
         outcome: Outcome,
     ) -> Settled {
         let Self {
-            request,
-            session,
-            replay,
-            ..
+            request, session, ..
         } = self;
         let mut text = match replay {
             Replay::Gone => return settled(Outcome::Renewed, session.id, Vec::new()),
@@ -191,6 +214,21 @@ fn after(mut signals: Vec<Signal>, (exchange, mut step): Settled) -> Settled {
 }
 
 impl Recovering {
+    /// The next bytes of the request.
+    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Box<Self> {
+        self.refused = self.refused.body_came(bytes, ended);
+        self
+    }
+
+    pub(super) fn lose_body(&mut self) {
+        self.refused.body.lose();
+    }
+
+    /// How many more bytes of the request are worth a look.
+    pub(super) fn wanted(&self) -> usize {
+        self.refused.body.wanted()
+    }
+
     pub(super) fn ticked(
         mut self: Box<Self>,
         plugin: &Plugin,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::{Mode, without_query};
 use crate::errand::Answer;
-use crate::headers::{Headers, SESSION_ID, is_plain};
+use crate::headers::{Headers, SESSION_ID};
 use crate::initialize_result::{Reading, VersionReader};
 use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
@@ -120,16 +120,10 @@ impl Sent {
             }
             Some(status @ (400 | 404)) if !is_observing => {
                 let ping = self.request.ping(plugin, platform, &session);
-                let replay = match session.headers().get(":method") {
-                    Some(b"GET") => Replay::Stream,
-                    // What the filter sends is not compressed.
-                    _ if !is_plain(session.headers().get("content-encoding")) => Replay::Gone,
-                    _ => self.body.whole().map_or(Replay::Gone, Replay::Body),
-                };
                 let refused = Refused {
                     request: self.request,
                     session,
-                    replay,
+                    body: self.body,
                     outcome: self.outcome,
                 };
                 let asking = Asking {
@@ -253,6 +247,9 @@ impl Asking {
         platform: &impl Platform,
         status: Option<u16>,
     ) -> Settled {
+        if self.refused.is_misplaced_initialize() {
+            return self.refused.reinitialize(plugin);
+        }
         let refused = &mut self.refused;
         match (Verdict::of(status), refused.session.version.is_some()) {
             // Some gateways refuse the version that they agreed on: is it that, or the session?
@@ -283,6 +280,18 @@ impl Asking {
 }
 
 impl Refused {
+    /// It was put into a session before its method came.
+    pub(super) fn is_misplaced_initialize(&self) -> bool {
+        self.body.is_initialize() && !self.request.has_own_id
+    }
+
+    fn reinitialize(mut self, plugin: &Plugin) -> Settled {
+        match self.body.whole() {
+            Some(body) => Reinitializing::begin(plugin, self.request, &self.session, body),
+            None => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
+        }
+    }
+
     fn lost(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
         let refused = if plugin.recovers() && !self.request.is_delete {
             match self.recover(plugin, platform) {
@@ -297,10 +306,11 @@ impl Refused {
     }
 
     /// The server takes the session, but not the version that goes with it: so the request goes up without.
-    fn repair_version(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+    fn repair_version(mut self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let replay = self.replay();
         let id = &self.session.id;
         let mut signals = plugin.drop_version(platform, &self.request, id);
-        if matches!(self.replay, Replay::Gone) {
+        if matches!(replay, Replay::Gone) {
             return settled(self.outcome, self.session.id, signals);
         }
         let session = plugin.recall(platform, &self.request);
@@ -308,7 +318,7 @@ impl Refused {
             session.and_then(|record| record.session(&self.request.endpoint, id).cloned());
         let is_shared = self.session.may_be_shared(session.as_ref());
         let outcome = Outcome::VersionRepaired;
-        let (exchange, mut step) = self.send_again(plugin, platform, is_shared, outcome);
+        let (exchange, mut step) = self.send_again(plugin, platform, replay, is_shared, outcome);
         step.signals.append(&mut signals);
         (exchange, step)
     }

@@ -8,6 +8,7 @@ use super::crowd::{
     send, status, the_call,
 };
 use super::exchange::Exchange;
+use super::faults::{Fault, When};
 use super::head::Reply;
 use super::worker::Worker;
 use super::world::World;
@@ -159,4 +160,63 @@ fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
         assert_eq!(headers.text("mcp-session-id"), "s2");
         assert_no_offences(&world);
     }
+}
+
+#[test]
+fn a_request_that_was_refused_before_all_of_it_came_is_sent_again_whole() {
+    for late in [1, 20, CALL.len()] {
+        for waits_for_a_seat in [false, true] {
+            let world = World::new("{}");
+            let worker = world.worker();
+            open_forwarded(&worker, "a", "s1");
+            let length = CALL.len().to_string();
+            let head = head("a", "POST").header("mcp-session-id", "s1");
+            let mut early = worker.request(&head.header("content-length", length));
+            let (first, rest) = CALL.split_at(CALL.len() - late);
+            early.headers().body(first);
+            let workers = [worker];
+            if waits_for_a_seat {
+                is_lost(&mut early, &workers);
+            } else {
+                early.answer(&Reply::new(404));
+            }
+            early.body(rest).end();
+            if !waits_for_a_seat {
+                for _ in 0..2 {
+                    let (worker, call) = the_call(&workers);
+                    if name(&call) == "ping" {
+                        worker.answer(&call, Reply::new(404));
+                    }
+                }
+            }
+            open(&workers, "s2");
+            let (worker, again) = the_call(&workers);
+            assert_eq!(again.body, CALL.as_bytes());
+            worker.answer(&again, Reply::new(202));
+            assert_eq!(status(&early), "202");
+            assert_no_offences(&world);
+        }
+    }
+}
+
+#[test]
+fn a_request_of_which_a_piece_could_not_be_read_is_not_sent_again() {
+    let world = World::new("{}");
+    let worker = world.worker();
+    open_forwarded(&worker, "a", "s1");
+    let mut early = worker.request(&head("a", "POST").header("mcp-session-id", "s1"));
+    let pieces = [&CALL[..10], &CALL[10..20], &CALL[20..]];
+    early.headers().body(pieces[0]);
+    let workers = [worker];
+    is_lost(&mut early, &workers);
+    world.fail("proxy_get_buffer_bytes", When::Always, Fault::Status(2));
+    early.body(pieces[1]);
+    world.heal();
+    early.body(pieces[2]).end();
+    open(&workers, "s2");
+    let left: Vec<_> = workers[0].calls().iter().map(name).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(status(&early), "404");
+    early.close();
+    assert_eq!(early.outcome().as_deref(), Some("renewed"));
 }
