@@ -19,6 +19,7 @@ mod abi {
     pub mod cost;
     pub mod crowd;
     pub mod deferred;
+    pub mod dice;
     pub mod exchange;
     pub mod faults;
     pub mod flow;
