@@ -72,15 +72,22 @@ pub struct Request {
     pub kind: Kind,
     pub head: Head,
     pub body: String,
-    id: &'static str,
+    id: String,
     mark: String,
     /// The id of the session, if the client sends it.
     session: Option<String>,
 }
 
 impl Client {
-    /// The next request, whose number nobody else has; nothing as long as it waits for a session.
-    pub fn next(&self, group: &Group, number: usize, dice: &mut Dice) -> Option<Request> {
+    /// The next request, whose number nobody else has; nothing as long as it waits for a session. All clients choose
+    /// from the same ids, and from others after each change of them.
+    pub fn next(
+        &self,
+        group: &Group,
+        number: usize,
+        changes: usize,
+        dice: &mut Dice,
+    ) -> Option<Request> {
         let kind = match group {
             Group { session: None, .. } => self.leads.then_some(Kind::Open)?,
             Group {
@@ -90,12 +97,15 @@ impl Client {
             _ if dice.once_in(30) => Kind::Listen,
             _ => Kind::Call,
         };
-        let (mark, id) = (
-            format!("{}/{number}", self.number),
-            ["0", "1", "\"1\""][dice.below(3)],
-        );
+        let mark = format!("{}/{number}", self.number);
+        let id = 2 * changes + dice.below(2);
+        let id = if dice.once_in(3) {
+            format!("\"{id}\"")
+        } else {
+            id.to_string()
+        };
         let (method, body) = match kind {
-            Kind::Open => ("POST", initialize_of(&mark, id)),
+            Kind::Open => ("POST", initialize_of(&mark, &id)),
             Kind::Ready => ("POST", READY.to_owned()),
             Kind::Call => (
                 "POST",

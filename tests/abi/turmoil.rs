@@ -40,6 +40,8 @@ pub struct Turmoil {
     /// Whether nobody begins anything more.
     is_ending: bool,
     begun: usize,
+    /// How many have left: what they asked for may still arrive, so nobody sends the same id again.
+    left: usize,
     /// How many calls of each client were answered in this life of the server.
     answered: Vec<usize>,
     trace: Trace,
@@ -67,6 +69,7 @@ impl Turmoil {
             silent: 0,
             is_ending: false,
             begun: 0,
+            left: 0,
             answered: vec![0; CLIENTS],
             trace: Trace::new(format!("{config}, {unknown}, seed {seed}")),
         }
@@ -132,7 +135,7 @@ impl Turmoil {
         let client = &self.clients[number];
         let group = &self.groups[client.group];
         self.begun += 1;
-        let Some(request) = client.next(group, self.begun, &mut self.dice) else {
+        let Some(request) = client.next(group, self.begun, self.left, &mut self.dice) else {
             return;
         };
         let worker = self.dice.below(WORKERS);
@@ -157,6 +160,7 @@ impl Turmoil {
         if self.dice.once_in(2_000) {
             self.trace.note(format!("{} leaves", journey.request));
             journey.close(&mut self.server);
+            self.left += 1;
             self.errands.forget_gone(&self.workers, &mut self.server);
             return None;
         }
