@@ -14,11 +14,14 @@
 mod abi {
     pub mod attempt;
     pub mod bodies;
+    pub mod callers;
     pub mod calls;
     pub mod client;
     pub mod cost;
     pub mod crowd;
     pub mod deferred;
+    pub mod dice;
+    pub mod errands;
     pub mod exchange;
     pub mod faults;
     pub mod flow;
@@ -29,9 +32,11 @@ mod abi {
     pub mod host;
     pub mod image;
     pub mod imports;
+    pub mod journey;
     pub mod length;
     pub mod local_reply;
     pub mod module;
+    pub mod mortal;
     pub mod own_calls;
     pub mod passage;
     pub mod queue_calls;
@@ -41,6 +46,8 @@ mod abi {
     pub mod shared_data;
     pub mod status;
     pub mod stream;
+    pub mod trace;
+    pub mod turmoil;
     pub mod vm;
     pub mod wasi;
     pub mod worker;
@@ -58,6 +65,7 @@ mod abi {
     mod process;
     mod queue;
     mod recovery;
+    mod restarts;
     mod reuse;
     mod scenarios;
     mod startup;

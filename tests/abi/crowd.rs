@@ -38,8 +38,13 @@ pub fn head(caller: &str, method: &str) -> Head {
 
 /// An initialize with this id, JSON text.
 pub fn initialize(id: &str) -> String {
+    initialize_of("client", id)
+}
+
+/// The same of a client with this name.
+pub fn initialize_of(name: &str, id: &str) -> String {
     format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"2025-06-18","capabilities":{{}}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"2025-06-18","capabilities":{{}},"clientInfo":{{"name":"{name}","version":"1"}}}}}}"#
     )
 }
 
@@ -74,7 +79,12 @@ pub fn delete(worker: &Worker, caller: &str, session: &str) {
 
 /// What a server answers to an initialize that it opens this session for.
 pub fn opened(call: &HttpCall, session: &str) -> Reply {
-    let id = &message(&call.body)["id"];
+    opened_by(&call.body, session)
+}
+
+/// The same to an initialize with this body.
+pub fn opened_by(initialize: &[u8], session: &str) -> Reply {
+    let id = &message(initialize)["id"];
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-06-18","capabilities":{{}},"serverInfo":{{"name":"{session}"}}}}}}"#
     );
@@ -93,6 +103,30 @@ pub fn refused(call: &HttpCall, status: u16) -> Reply {
         .body(format!(
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"no"}}}}"#
         ))
+}
+
+/// What a server answers to a call with this mark, as events or as JSON.
+pub fn marked(id: &str, mark: &str, events: bool) -> Reply {
+    let answer = format!(r#"{{"result":{{"mark":"{mark}","id":{id}}},"id":{id},"jsonrpc":"2.0"}}"#);
+    let (media_type, body) = if events {
+        let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
+        let data = format!("id: 1\ndata: {progress}\r\n\r\n: ping\n\ndata: {answer}\n\n");
+        ("text/event-stream", data)
+    } else {
+        ("application/json", answer)
+    };
+    Reply::new(200)
+        .header("content-type", media_type)
+        .body(body)
+}
+
+/// The id of such an answer, to the letter. Panics if it is another call's.
+pub fn id_of<'a>(answer: &'a str, mark: &str) -> &'a str {
+    let event = answer.split("data: ").last().expect("an answer").trim_end();
+    let (result, rest) = event.split_once("},\"id\":").expect("an answer");
+    let own = format!(r#"{{"result":{{"mark":"{mark}","#);
+    assert!(result.starts_with(&own), "{mark} got {result}");
+    rest.trim_end_matches(",\"jsonrpc\":\"2.0\"}")
 }
 
 pub fn message(body: &[u8]) -> Value {

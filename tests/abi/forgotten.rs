@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::client::{LIST, client_head, with_a_session};
 use super::crowd::{
     LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, delete, head, knock,
-    message, name, open, opened, refused, send, the_call, world,
+    marked, message, name, open, opened, refused, send, status, the_call, world,
 };
 use super::head::Reply;
 use super::world::World;
@@ -139,4 +140,41 @@ fn where_headers_can_not_wait_sharing_begins_when_the_filter_has_found_that_out(
         assert_opened(client, id, "s1");
     }
     assert_no_offences(&world);
+}
+
+#[test]
+fn who_loses_a_session_late_joins_its_successor_though_its_initialize_is_forgotten() {
+    for bulk_slots in [1, 256] {
+        let world = World::new(format!(r#"{{"memory":{{"bulk_slots":{bulk_slots}}}}}"#));
+        let worker = with_a_session(&world);
+        let in_session = || client_head("POST").header("mcp-session-id", "s1");
+        let requests = [(); 2].map(|()| {
+            let mut request = send(&worker, &in_session(), LIST);
+            request.answer(&Reply::new(404));
+            request
+        });
+        // The second one's ping is answered last of all.
+        let late = worker.calls().pop().unwrap();
+        let answer_others = || {
+            let calls = worker.calls().into_iter();
+            let mut calls = calls.filter(|call| call.token != late.token);
+            let call = calls.next()?;
+            let reply = match name(&call).as_str() {
+                "ping" => Reply::new(404),
+                "initialize" => opened(&call, "s2"),
+                "notifications/initialized" => Reply::new(202),
+                _ => marked("2", "list", false),
+            };
+            worker.answer(&call, reply);
+            Some(())
+        };
+        while answer_others().is_some() {}
+        assert_eq!(status(&requests[0]), "200");
+        worker.answer(&late, Reply::new(404));
+        while answer_others().is_some() {}
+        assert_eq!(status(&requests[1]), "200", "{bulk_slots}");
+        let next = send(&worker, &in_session(), LIST);
+        assert_eq!(next.server_headers().text("mcp-session-id"), "s2");
+        assert_no_offences(&world);
+    }
 }

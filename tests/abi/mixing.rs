@@ -2,36 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::crowd::{assert_no_offences, assert_opened, head, knock, message, open};
+use super::crowd::{assert_no_offences, assert_opened, head, id_of, knock, marked, message, open};
+use super::dice::Dice;
 use super::exchange::Exchange;
-use super::head::Reply;
-use super::shared_data::Random;
 use super::worker::Worker;
 use super::world::World;
 
 const CLIENTS: usize = 16;
 const EXCHANGES: usize = 2_000;
-
-/// How events come about: the same in every run.
-struct Dice(Random);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        let bytes = [(); 4].map(|()| self.0.byte());
-        u32::from_le_bytes(bytes) as usize % n
-    }
-
-    fn cut(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut cuts: Vec<_> = (0..self.below(4))
-            .map(|_| self.below(bytes.len() + 1))
-            .collect();
-        cuts.extend([0, bytes.len()]);
-        cuts.sort_unstable();
-        cuts.windows(2)
-            .map(|cut| bytes[cut[0]..cut[1]].to_vec())
-            .collect()
-    }
-}
 
 /// A client's request on its way, and then its answer.
 struct Request {
@@ -91,13 +69,11 @@ impl Request {
             head = head.header("content-length", body.len().to_string());
         }
         let worker = &workers[dice.below(workers.len())];
-        let mut pieces = dice.cut(body.as_bytes());
-        pieces.reverse();
         Self {
             exchange: worker.request(&head),
             id,
             mark,
-            pieces,
+            pieces: dice.cut(body.as_bytes()),
             stage: Stage::Headers,
             events: dice.below(2) == 0,
         }
@@ -156,45 +132,26 @@ impl Request {
     fn be_answered(&mut self, dice: &mut Dice, server: &mut Server) {
         let (id, mark) = self.at_server();
         *server.under_way.get_mut(&id).expect("it is under way") -= 1;
-        let answer =
-            format!(r#"{{"result":{{"mark":"{mark}","id":{id}}},"id":{id},"jsonrpc":"2.0"}}"#);
-        let (media_type, body) = if self.events {
-            let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
-            let data = format!("id: 1\ndata: {progress}\r\n\r\n: ping\n\ndata: {answer}\n\n");
-            ("text/event-stream", data)
-        } else {
-            ("application/json", answer)
-        };
-        let mut reply = Reply::new(200).header("content-type", media_type);
+        let mut reply = marked(&id, &mark, self.events);
         if dice.below(2) == 0 {
-            reply = reply.header("content-length", body.len().to_string());
+            let length = reply.body.len().to_string();
+            reply = reply.header("content-length", length);
         }
         self.exchange.answer_headers(&reply, false);
-        self.pieces = dice.cut(body.as_bytes());
-        self.pieces.reverse();
+        self.pieces = dice.cut(&reply.body);
         self.stage = Stage::Answer;
     }
 
     fn check(&mut self) {
         assert!(self.exchange.is_answered(), "{} is answered", self.mark);
-        let client = self.exchange.at_client();
-        let text = String::from_utf8(client.body).unwrap();
-        let answer = if self.events {
-            let event = text.split("\n\n").find(|event| event.contains("mark"));
-            event.unwrap().trim_start_matches("data: ").to_owned()
-        } else {
-            text
-        };
-        let (result, rest) = answer.split_once("},\"id\":").expect("an answer");
-        let id = rest.trim_end_matches(",\"jsonrpc\":\"2.0\"}");
+        let text = String::from_utf8(self.exchange.at_client().body).unwrap();
+        let id = id_of(&text, &self.mark);
         // Whoever reads JSON and writes it anew may spell an id otherwise: but not through a token.
         if self.at_server().0.starts_with("\"mcpsf~") {
             assert_eq!(id, self.id, "the id of {}, to the letter", self.mark);
         }
         let [got, sent] = [id, &self.id].map(|id| message(id.as_bytes()));
         assert_eq!(got, sent, "the id of {}", self.mark);
-        let mark = format!(r#"{{"result":{{"mark":"{}","#, self.mark);
-        assert!(result.starts_with(&mark), "{} got {result}", self.mark);
         self.exchange.close();
     }
 }
@@ -203,7 +160,7 @@ impl Request {
 fn drive(config: &str, headers_may_wait_alone: bool, seed: u64) -> usize {
     let world = World::new(config);
     world.state().headers_may_wait_alone = headers_may_wait_alone;
-    let mut dice = Dice(Random::new(seed));
+    let mut dice = Dice::new(seed);
     let workers: Vec<_> = (0..2 + dice.below(2)).map(|_| world.worker()).collect();
     let mut first = knock(&workers[0], "a", "0");
     open(&workers, "s1");

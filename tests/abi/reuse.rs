@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::crowd::{
-    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, head, knock, name,
-    open, opened, refused, send, status, the_call, world,
+    LOOK, SHARING, asked, assert_no_offences, assert_opened, assert_refused, head, initialize,
+    knock, name, open, opened, refused, send, status, the_call, world,
 };
 use super::exchange::Exchange;
 use super::head::Reply;
@@ -216,6 +216,21 @@ fn two_callers_at_once_open_two_sessions_that_never_meet() {
         assert!(!third.is_answered(), "a third caller gets neither");
         assert!(!third.is_sent(), "its own session comes first");
         third.close();
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn an_empty_piece_amid_an_initialize_does_not_let_it_go_up() {
+    for host in SHARING {
+        let world = world(host);
+        let workers = [world.worker()];
+        let body = initialize("1");
+        let (start, rest) = body.split_at(body.len() - 3);
+        let mut knock = workers[0].request(&head("a", "POST"));
+        knock.headers().body(start).body("").body(rest).end();
+        open(&workers, "s1");
+        assert_opened(&mut knock, "1", "s1");
         assert_no_offences(&world);
     }
 }

@@ -162,15 +162,23 @@ impl World {
     /// If there is no end to it.
     pub fn settle(&self) {
         for _ in 0..MOST_NOTICES {
-            let Some(notice) = self.state().queues.next_notice() else {
+            if !self.settle_one() {
                 return;
-            };
-            let mut vms = self.vms().into_iter();
-            if let Some(vm) = vms.find(|vm| vm.borrow().number() == notice.vm) {
-                vm.borrow_mut().queue_ready(notice.queue);
             }
         }
         panic!("{MOST_NOTICES} notices of queues led to ever more");
+    }
+
+    /// Tells one VM of one queue. Says whether there was one to be told.
+    pub fn settle_one(&self) -> bool {
+        let Some(notice) = self.state().queues.next_notice() else {
+            return false;
+        };
+        let mut vms = self.vms().into_iter();
+        if let Some(vm) = vms.find(|vm| vm.borrow().number() == notice.vm) {
+            vm.borrow_mut().queue_ready(notice.queue);
+        }
+        true
     }
 
     /// Moves the clock; the workers' ticks come when they are due.
