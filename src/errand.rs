@@ -134,7 +134,8 @@ pub struct Ending {
 enum Change {
     /// By this session; its `InitializeResult` if that can be shared.
     Take(Box<(Holder, Option<Vec<u8>>)>),
-    Fail(Option<Vec<u8>>, Failure),
+    /// With what those are told who waited for it, if they are told the same.
+    Fail(Box<(Option<Vec<u8>>, Failure)>),
     Free,
 }
 
@@ -149,7 +150,8 @@ impl Ending {
                 let (holder, result) = taken.as_ref();
                 seats.take(platform, &seat, ticket, holder, result.as_deref())
             }
-            Change::Fail(words, failure) => {
+            Change::Fail(failed) => {
+                let (words, failure) = failed.as_ref();
                 seats.fail(platform, &seat, ticket, words.as_deref(), *failure)
             }
             Change::Free => seats.free(platform, &seat, ticket),
@@ -437,7 +439,7 @@ impl Opening {
             at: platform.now(),
             capabilities: self.capabilities,
         };
-        let change = Change::Fail(words, failure);
+        let change = Change::Fail(Box::new((words, failure)));
         (Some((reply, Outcome::PassedInitialize)), change, signals)
     }
 }

@@ -244,10 +244,13 @@ impl Exchange {
         )
     }
 
-    /// Whether the request waits for a session.
+    /// Whether the request's body waits, for more of itself or for something else.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        matches!(self, Self::Waiting(_))
+    pub fn holds_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Held(_) | Self::Knocking(_) | Self::Waiting(_) | Self::Replying(_)
+        )
     }
 
     /// Whether a change at a seat says anything to this exchange.

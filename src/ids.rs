@@ -27,9 +27,33 @@ pub struct Ids {
 /// A body on its way up.
 struct Up {
     outgoing: Outgoing,
-    /// The `content-length`, if the client sent one; nothing inside if it is no number.
-    declared: Option<Option<u64>>,
+    declared: Declared,
     received: u64,
+}
+
+/// What a request's `content-length` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Declared {
+    /// There is none.
+    Nothing,
+    /// It is no number, or there are several.
+    Unreadable,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Declared {
+    fn read(headers: &Headers) -> Self {
+        let mut lines = headers.all(CONTENT_LENGTH);
+        let Some(line) = lines.next() else {
+            return Self::Nothing;
+        };
+        let number = core::str::from_utf8(line).ok().and_then(|n| n.parse().ok());
+        match (number, lines.next()) {
+            (Some(bytes), None) => Self::Bytes(bytes),
+            _ => Self::Unreadable,
+        }
+    }
 }
 
 /// What becomes of a piece of a request's body.
@@ -52,16 +76,12 @@ impl Ids {
     pub fn new(endpoint: Digest, session: SessionId, headers: &Headers, nonce: u64) -> Self {
         let is_post = headers.get(":method") == Some(b"POST");
         let up = is_post && is_plain(headers.get("content-encoding"));
-        let number = |length| core::str::from_utf8(length).ok()?.parse().ok();
-        let declared = headers.all(CONTENT_LENGTH).map(number);
-        // Of several lines none is to be believed.
-        let declared = declared.reduce(|_, _| None);
         Self {
             endpoint,
             session,
             up: up.then(|| Up {
                 outgoing: Outgoing::new(nonce),
-                declared,
+                declared: Declared::read(headers),
                 received: 0,
             }),
             down: None,
@@ -81,9 +101,12 @@ impl Ids {
     #[must_use]
     pub fn length(&self, bytes: usize) -> Option<Edit> {
         let up = self.up.as_ref()?;
-        let declared = up.declared?;
-        if declared != Some(up.received) {
-            return Some(Edit::Remove(CONTENT_LENGTH));
+        match up.declared {
+            Declared::Nothing => return None,
+            Declared::Bytes(declared) if declared == up.received => {}
+            Declared::Unreadable | Declared::Bytes(_) => {
+                return Some(Edit::Remove(CONTENT_LENGTH));
+            }
         }
         let is_other = bytes as u64 != up.received;
         is_other.then(|| Edit::Set(CONTENT_LENGTH, bytes.to_string().into_bytes()))
@@ -131,7 +154,7 @@ impl Ids {
         let waited = up.outgoing.waiting().to_vec();
         up.received = up.received.saturating_add(original.len() as u64);
         up.outgoing.push(&original, &mut registry, &mut body);
-        if ended || Some(Some(up.received)) == up.declared {
+        if ended || up.declared == Declared::Bytes(up.received) {
             up.outgoing.finish(&mut body);
         }
         let is_unclear = registry.is_unclear || up.outgoing.has_unknown_cancel();

@@ -49,6 +49,9 @@ pub enum Outcome {
     Recovered,
     /// Its session was lost and has a successor, but it could not be sent again: its client got the server's answer.
     Renewed,
+    /// Its session was lost and has a successor, but its server refused it before all of it came: its client was told to
+    /// send it once more.
+    Redirected,
     /// Its session was lost, and no other could take its place: its client got the server's answer.
     RecoverFailed,
     /// An `initialize` that had got the id of an older session opened one of its own once it was sent without.
@@ -59,7 +62,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order in which [`Self::index`] counts.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Learned,
         Self::Repaired,
         Self::WouldRepair,
@@ -83,6 +86,7 @@ impl Outcome {
         Self::ClientLeft,
         Self::Recovered,
         Self::Renewed,
+        Self::Redirected,
         Self::RecoverFailed,
         Self::ReinitializeRepaired,
         Self::VersionRepaired,
@@ -121,6 +125,7 @@ impl Outcome {
             Self::ClientLeft => "client_left",
             Self::Recovered => "recovered",
             Self::Renewed => "renewed",
+            Self::Redirected => "redirected",
             Self::RecoverFailed => "recover_failed",
             Self::ReinitializeRepaired => "reinitialize_repaired",
             Self::VersionRepaired => "version_repaired",

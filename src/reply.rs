@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::without_query;
 use crate::headers::{ACCEPT, Headers, SESSION_ID, media_type_of, names_media_type};
 use crate::input::{Input, put_text};
 use crate::session::SessionId;
@@ -100,6 +101,17 @@ impl Reply {
         }
         .with("content-type", media_type.as_bytes())
         .with(SESSION_ID, session.as_bytes())
+    }
+
+    /// 307: its client sends the same request once more, to the same place (RFC 9110, 15.4.8). A relative reference, as
+    /// the path may be another one where the client is (RFC 3986, 4.2).
+    #[must_use]
+    pub fn redirect_to_itself(path: &[u8]) -> Self {
+        let end = without_query(path).len();
+        let start = path.iter().take(end).rposition(|byte| *byte == b'/');
+        let last = path.get(start.map_or(0, |slash| slash + 1)..);
+        let location = [b"./", last.unwrap_or_default()].concat();
+        Self::empty(307).with("location", &location)
     }
 
     /// An event stream that ends at once: its client asks for it again.
@@ -303,6 +315,22 @@ mod tests {
         for length in 0..bytes.len() {
             let cut = Reply::decode(&bytes[..length]);
             assert!(cut.as_ref() != Some(&reply), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_to_itself_leads_there_wherever_the_client_sees_it() {
+        for (path, location) in [
+            (&b"/mcp"[..], "./mcp"),
+            (b"/a/mcp?x=/y", "./mcp?x=/y"),
+            (b"/a/", "./"),
+            (b"/a:b", "./a:b"),
+            (b"", "./"),
+        ] {
+            let reply = Reply::redirect_to_itself(path);
+            assert_eq!(reply.status, 307);
+            let expected = (b"location".to_vec(), location.as_bytes().to_vec());
+            assert_eq!(reply.headers, [expected]);
         }
     }
 

@@ -111,7 +111,7 @@ impl Stream {
         let left = size.saturating_sub(self.scanned);
         let wanted = self.exchange.wanted_request_bytes().min(left);
         if wanted == 0 && !ended && !rewrites {
-            return if self.exchange.is_held() || self.exchange.is_waiting() {
+            return if self.exchange.holds_request() {
                 Flow::Wait
             } else {
                 Flow::Go

@@ -115,6 +115,11 @@ impl Body {
         self
     }
 
+    /// Whether more of it is to come, and it is kept so far.
+    pub(super) fn may_become_whole(&self) -> bool {
+        self.kept.is_some() && !self.ended
+    }
+
     /// All of it, if it was worth keeping and is whole.
     pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
         self.kept.take().filter(|_| self.ended)

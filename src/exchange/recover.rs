@@ -42,7 +42,9 @@ pub(super) enum Replay {
     Body(Vec<u8>),
     /// By its client: it asked for a stream, and asks again when that ends.
     Stream,
-    /// Not at all: its body is compressed, too long to be kept, still not whole, or for no session.
+    /// By its client: its server answered before all of it came, and the host shows no more of a request then.
+    Late,
+    /// Not at all: its body is compressed, too long to be kept, or for no session.
     Gone,
 }
 
@@ -72,7 +74,7 @@ impl Refused {
         let (request, lost) = (&self.request, &self.session.id);
         let mut signals = vec![Signal::Leaves];
         if let Some(successor) = self.successor(plugin, platform) {
-            return Ok(after(signals, self.go_on(plugin, platform, successor)));
+            return Ok(after(signals, self.go_on(plugin, platform, &successor)));
         }
         let whose = plugin.digest_of("initialize", request, lost);
         let kept = plugin.initializes.find(platform, &whose);
@@ -131,6 +133,9 @@ impl Refused {
         if !is_readable || self.is_misplaced_initialize() {
             return Replay::Gone;
         }
+        if self.body.may_become_whole() {
+            return Replay::Late;
+        }
         self.body.whole().map_or(Replay::Gone, Replay::Body)
     }
 
@@ -148,14 +153,14 @@ impl Refused {
     }
 
     /// It goes up once more, in the session that took the place of its own.
-    fn go_on(self, plugin: &Plugin, platform: &impl Platform, successor: Session) -> Settled {
+    fn go_on(self, plugin: &Plugin, platform: &impl Platform, successor: &Session) -> Settled {
         let seat = plugin.seat(&self.request);
         let is_post = self.session.headers().get(":method") == Some(b"POST");
         let attends = seat.filter(|_| is_post);
         let attends = attends.map(|seat| Signal::Attends(seat, successor.id.clone()));
-        let is_shared = self.session.may_be_shared(Some(&successor));
+        let is_shared = self.session.may_be_shared(Some(successor));
         let mut moved = Self {
-            session: self.session.moved(&successor),
+            session: self.session.moved(successor),
             ..self
         };
         let replay = moved.replay();
@@ -177,6 +182,11 @@ impl Refused {
         } = self;
         let mut text = match replay {
             Replay::Gone => return settled(Outcome::Renewed, session.id, Vec::new()),
+            Replay::Late => {
+                let signals = vec![Signal::Outcome(Outcome::Redirected, Some(session.id))];
+                let action = AnswerAction::Reply(Reply::redirect_to_itself(&request.path));
+                return (Exchange::Passing, Step::new(action, signals));
+            }
             Replay::Stream => {
                 let signals = vec![Signal::Outcome(outcome, Some(session.id))];
                 let action = AnswerAction::Reply(Reply::ended_stream());
@@ -302,7 +312,7 @@ impl Recovering {
         // What can't be read may be shared.
         let unknown = || plugin.session_of(holder, None, true, platform.now());
         let successor = known.cloned().unwrap_or_else(unknown);
-        self.refused.go_on(plugin, platform, successor)
+        self.refused.go_on(plugin, platform, &successor)
     }
 
     /// The client gets the server's own answer; its next request tries again.

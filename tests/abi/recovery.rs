@@ -162,40 +162,61 @@ fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
     }
 }
 
+/// A request whose client has sent so much of it by the time that its server says that its session is lost.
+fn refused_early(worker: &Worker, sent: &str, answer_ends: bool) -> Exchange {
+    open_forwarded(worker, "a", "s1");
+    let head = head("a", "POST").header("mcp-session-id", "s1");
+    let mut early = worker.request(&head.header("content-length", CALL.len().to_string()));
+    early.headers();
+    if !sent.is_empty() {
+        early.body(sent);
+    }
+    early.answer_headers(&Reply::new(404), answer_ends);
+    early
+}
+
+/// The server says that it does not know the session, and opens another one.
+fn lose(workers: &[Worker], successor: &str) {
+    let (worker, ping) = the_call(workers);
+    assert_eq!(name(&ping), "ping");
+    worker.answer(&ping, Reply::new(404));
+    open(workers, successor);
+}
+
 #[test]
-fn a_request_that_was_refused_before_all_of_it_came_is_sent_again_whole() {
-    for late in [1, 20, CALL.len()] {
-        for waits_for_a_seat in [false, true] {
-            let world = World::new("{}");
-            let worker = world.worker();
-            open_forwarded(&worker, "a", "s1");
-            let length = CALL.len().to_string();
-            let head = head("a", "POST").header("mcp-session-id", "s1");
-            let mut early = worker.request(&head.header("content-length", length));
-            let (first, rest) = CALL.split_at(CALL.len() - late);
-            early.headers().body(first);
-            let workers = [worker];
-            if waits_for_a_seat {
-                is_lost(&mut early, &workers);
-            } else {
-                early.answer(&Reply::new(404));
-            }
-            early.body(rest).end();
-            if !waits_for_a_seat {
-                for _ in 0..2 {
-                    let (worker, call) = the_call(&workers);
-                    if name(&call) == "ping" {
-                        worker.answer(&call, Reply::new(404));
-                    }
-                }
-            }
-            open(&workers, "s2");
-            let (worker, again) = the_call(&workers);
-            assert_eq!(again.body, CALL.as_bytes());
-            worker.answer(&again, Reply::new(202));
-            assert_eq!(status(&early), "202");
-            assert_no_offences(&world);
-        }
+fn a_request_whose_rest_comes_while_its_answer_waits_is_sent_again_whole() {
+    for cut in [0, 1, 20, CALL.len()] {
+        let world = World::new("{}");
+        let workers = [world.worker()];
+        let mut early = refused_early(&workers[0], &CALL[..cut], false);
+        early.body(&CALL[cut..]).end();
+        early.answer_end();
+        lose(&workers, "s2");
+        let (worker, again) = the_call(&workers);
+        assert_eq!(again.body, CALL.as_bytes());
+        worker.answer(&again, Reply::new(202));
+        assert_eq!(status(&early), "202");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_client_whose_request_was_refused_before_all_of_it_came_is_told_to_send_it_once_more() {
+    for cut in [0, 1, 20, CALL.len()] {
+        let world = World::new("{}");
+        let workers = [world.worker()];
+        // From now on Envoy shows nothing more of the request.
+        let mut early = refused_early(&workers[0], &CALL[..cut], true);
+        early.body(&CALL[cut..]).end();
+        lose(&workers, "s2");
+        assert_eq!(status(&early), "307");
+        let headers = early.at_client().headers.unwrap();
+        assert_eq!(headers.text("location"), "./mcp");
+        early.close();
+        assert_eq!(early.outcome().as_deref(), Some("redirected"));
+        let again = call_in(&workers[0], "a", "s1");
+        assert_eq!(again.server_headers().text("mcp-session-id"), "s2");
+        assert_no_offences(&world);
     }
 }
 
@@ -203,17 +224,14 @@ fn a_request_that_was_refused_before_all_of_it_came_is_sent_again_whole() {
 fn a_request_of_which_a_piece_could_not_be_read_is_not_sent_again() {
     let world = World::new("{}");
     let worker = world.worker();
-    open_forwarded(&worker, "a", "s1");
-    let mut early = worker.request(&head("a", "POST").header("mcp-session-id", "s1"));
-    let pieces = [&CALL[..10], &CALL[10..20], &CALL[20..]];
-    early.headers().body(pieces[0]);
+    let mut early = refused_early(&worker, &CALL[..10], false);
     let workers = [worker];
-    is_lost(&mut early, &workers);
     world.fail("proxy_get_buffer_bytes", When::Always, Fault::Status(2));
-    early.body(pieces[1]);
+    early.body(&CALL[10..20]);
     world.heal();
-    early.body(pieces[2]).end();
-    open(&workers, "s2");
+    early.body(&CALL[20..]).end();
+    early.answer_end();
+    lose(&workers, "s2");
     let left: Vec<_> = workers[0].calls().iter().map(name).collect();
     assert_eq!(left, Vec::<String>::new());
     assert_eq!(status(&early), "404");

@@ -47,6 +47,12 @@ impl Stream {
         }
     }
 
+    /// Whether the host drops what comes: once an answer has come to its end, be it held or not, nobody is shown any more
+    /// of its request.
+    pub fn drops(&self, direction: Direction) -> bool {
+        direction == Direction::Request && self.response.has_ended()
+    }
+
     /// Whether the host takes nothing more, neither from the client nor from the server.
     pub fn is_cut_off(&self) -> bool {
         self.local_reply.is_some() || self.reset

@@ -129,6 +129,9 @@ impl Vm {
     }
 
     pub fn body(&mut self, context: u32, direction: Direction, piece: &[u8], ended: bool) {
+        if self.stream(context).drops(direction) {
+            return;
+        }
         let flow = self.stream(context).flow(direction);
         if !flow.body_is_seen() {
             return flow.queue(piece, ended.then_some(End::Body));
@@ -149,6 +152,9 @@ impl Vm {
     }
 
     pub fn trailers(&mut self, context: u32, direction: Direction, trailers: Headers) {
+        if self.stream(context).drops(direction) {
+            return;
+        }
         let flow = self.stream(context).flow(direction);
         if !flow.body_is_seen() {
             return flow.queue(&[], Some(End::Trailers(trailers)));

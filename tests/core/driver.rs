@@ -152,10 +152,7 @@ impl Envoy {
         }
         let mut answers = exchange.calls.iter();
         stream.run_errands(&mut answers);
-        assert!(
-            !stream.state.is_held() && !stream.state.is_waiting(),
-            "it still waits"
-        );
+        assert!(!stream.state.holds_request(), "it still waits");
         if stream.seen.reply.is_none() && is_ours {
             stream.answer(
                 exchange.answer.as_ref().expect("it reached the server"),
