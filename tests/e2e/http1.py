@@ -1,7 +1,7 @@
 """HTTP/1.1 messages as they are on the wire: read whole, with every header line kept."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Message:
 
 async def read_message(reader, is_answer=False):
     """The next message, or None at the end of the stream. Whoever leaves an event stream cuts its answer short."""
+    head = await read_head(reader)
+    return head and await read_body(reader, head, is_answer)
+
+
+async def read_head(reader):
+    """The next message without its body, or None at the end of the stream."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as end:
@@ -40,16 +46,21 @@ async def read_message(reader, is_answer=False):
         return None
     first_line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     headers = [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
-    names = {name.lower(): value for name, value in headers}
+    return Message(first_line, headers, b"")
+
+
+async def read_body(reader, head, is_answer=False):
+    """The message that this is the head of."""
+    names = {name.lower(): value for name, value in head.headers}
     if "chunked" in names.get("transfer-encoding", ""):
         body = await read_chunks(reader, may_end_early=is_answer)
     elif length := names.get("content-length"):
         body = await reader.readexactly(int(length))
-    elif is_answer and first_line.split(" ")[1] not in ("204", "304"):
+    elif is_answer and head.first_line.split(" ")[1] not in ("204", "304"):
         body = await reader.read()
     else:
         body = b""
-    return Message(first_line, headers, body)
+    return replace(head, body=body)
 
 
 async def read_chunks(reader, may_end_early):

@@ -2,20 +2,26 @@
 
 import asyncio
 import contextlib
+import http.client
 import itertools
 import json
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import mcp_servers
 import pytest
+from http1 import read_body, read_head
 from real_envoy import EnvoyConfig, RealEnvoy
 from recorder import Recorder
 from restart_scene import CLIENTS, CallingClient, RestartedServer
-from scripted_server import Answer, error
+from scripted_server import Answer, FakeMcpServer, error
 from session_mates import Mate, call, compact, mates, messages
-from silent_client import INITIALIZE, SilentClient
+from silent_client import BOTH, INITIALIZE, SilentClient
 
+LOOPBACK = "127.0.0.1"
+JSON_BOTH = ["content-type: application/json", f"accept: {BOTH}"]
 VERSION = INITIALIZE["protocolVersion"]
 HELD = {"hold_request_headers": True}
 # Without Envoy's flag, as on Istio's WasmPlugin and Envoy Gateway.
@@ -337,6 +343,60 @@ def test_a_long_request_gets_the_servers_answer_once(running, fake_server):
     assert json.loads(answer.body)["error"]["message"] == "unknown session"
     assert running.outcome(answer) == "renewed"
     assert client.call("tools/list", long).status == 200
+
+
+class EagerServer(FakeMcpServer):
+    """It refuses a call in a session that it does not know by its headers alone, as some servers do; the end of that
+    answer may come as late as that of the call."""
+
+    def __init__(self, ends_answer):
+        self.refused = 0
+        self.ends_answer = ends_answer
+        super().__init__()
+
+    async def serve(self, reader, writer):
+        while head := await read_head(reader):
+            refusal = error(404, "unknown session")
+            if head.header("x-call") and not self.refused:
+                refusal = replace(refusal, goes_on=not self.ends_answer)
+                await self.write(writer, refusal)
+                with self.changed:
+                    self.refused += 1
+                    self.changed.notify_all()
+                if self.ends_answer:
+                    return
+                await read_body(reader, head)
+                writer.write(b"0\r\n\r\n")
+            else:
+                await self.write(writer, self._note(await read_body(reader, head)))
+
+
+@pytest.mark.parametrize("ends_answer", [True, False])
+def test_a_request_that_was_refused_before_all_of_it_came_is_answered_in_the_new_session(ends_answer):
+    """Envoy shows no more of a request once its answer has ended: then its client has to send it once more."""
+    config = {**NOT_HELD, "on_session_lost": "recover"}
+    with EagerServer(ends_answer) as server, RealEnvoy(EnvoyConfig(server.port, config)) as envoy:
+        _, session = opened(envoy.port, key := next(keys))
+        server.sessions.clear()
+        body = compact(call(7, "echo", message="late"))
+        lines = [f"host: {LOOPBACK}:{envoy.port}", f"x-api-key: {key}", f"mcp-session-id: {session}", "x-call: 1", *JSON_BOTH]
+        head = "\r\n".join(["POST /mcp HTTP/1.1", *lines, f"content-length: {len(body)}", "", ""]).encode()
+        with socket.create_connection((LOOPBACK, envoy.port)) as connection:
+            connection.sendall(head)
+            server.wait_until(lambda: server.refused == 1)
+            connection.sendall(body)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            if ends_answer:
+                assert (answer.status, answer.getheader("location")) == (307, "./mcp")
+                assert answer.read() == b""
+                connection.sendall(head + body)
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+            assert (answer.status, json.loads(answer.read())["id"]) == (200, 7)
+        assert envoy.counter("redirected") == ends_answer
+        assert envoy.counter("recovered") == (not ends_answer)
+        assert methods(server.requests).count("tools/call") == 1
 
 
 def test_no_caller_comes_into_a_session_that_took_the_place_of_anothers(running, fake_server):
