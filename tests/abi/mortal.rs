@@ -75,10 +75,10 @@ impl Mortal {
             headers.text("mcp-session-id"),
         );
         let method = headers.text(":method");
-        if caller.is_empty() && method == "DELETE" {
-            // The filter's own, without anybody's credentials: for what nobody has used for long.
-            assert!(!self.living.contains(&session), "{session} is in use");
-        } else if let Some(owner) = self.owners.get(&session) {
+        // One without anybody's credentials is the filter's own, for what nobody has used for long: all are used here.
+        let is_expiry = caller.is_empty() && method == "DELETE";
+        assert!(!is_expiry, "{session} is in use, or was lost");
+        if let Some(owner) = self.owners.get(&session) {
             assert_eq!(*owner, caller, "whose session {session} is");
         }
         let seen = if body.is_empty() {
