@@ -13,7 +13,7 @@ KINDS = ["python-sse", "python-json", "everything"]
 ECHO_KINDS = ["python-sse", "python-json", "typescript-sse", "typescript-json"]
 
 # Those of LiteLLM's tests that survive no restart by themselves either.
-LITELLM_KINDS = ["mcp-searxng-2.4.0", "supergateway-4.0.0"]
+LITELLM_KINDS = ["mcp-searxng-2.4.0", "supergateway-3.4.3-sdk-1.18.2", "supergateway-4.0.0"]
 
 
 def sdk_python(major):
@@ -45,7 +45,7 @@ def start(kind, port=0):
     """A server of this kind; port 0 means any that is free."""
     if kind == "everything":
         return McpServer(*start_everything_server(port))
-    if kind in LITELLM_KINDS:
+    if kind not in ECHO_KINDS:
         return McpServer(*start_server(kind, port))
     process = Process(*echo_command(kind), port, env={"NODE_PATH": str(NODE_MODULES)})
     try:
