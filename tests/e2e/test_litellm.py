@@ -133,7 +133,7 @@ def test_a_gateway_refuses_the_version_that_it_agreed_to():
         assert SilentClient(server.port, session).list_tools().result["tools"]
 
 
-@parametrize_modes(**{"without the filter": WITHOUT_FILTER, "unrepaired": {**FORWARD, "repair_protocol_version": False}})
+@parametrize_modes(unrepaired={**FORWARD, "repair_protocol_version": False}, **{"without the filter": WITHOUT_FILTER})
 def test_tools_do_not_load_where_a_refused_version_is_not_repaired(settings):
     with Scene(settings, server=OLD_SDK) as scene:
         assert scene.litellm.list_tools().tools == 0
