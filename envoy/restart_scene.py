@@ -6,14 +6,14 @@ import sys
 from processes import NODE_MODULES, ROOT, Process
 
 sys.path.append(str(ROOT / "tests/e2e"))
-from mcp_servers import RestartedServer, sdk_python  # noqa: E402
+from mcp_servers import RestartedServer, python_with  # noqa: E402
 
 __all__ = ["CLIENTS", "CallingClient", "RestartedServer"]
 
 HERE = ROOT / "envoy"
 CLIENTS = {
-    "Python": [sdk_python(2), HERE / "calling_client.py"],
-    "Python 1": [sdk_python(1), HERE / "calling_client.py"],
+    "Python": [python_with("mcp-2"), HERE / "calling_client.py"],
+    "Python 1": [python_with("mcp-1"), HERE / "calling_client.py"],
     "TypeScript": ["node", HERE / "calling_client.cjs"],
 }
 

@@ -1,4 +1,4 @@
-"""An MCP server on the Python SDK 1 or 2: echo_server.py sse|json PORT
+"""An MCP server on FastMCP, or the Python SDK 1 or 2: echo_server.py sse|json PORT
 
 What its tools wait for comes as lines on its input, each the name of a call that may go on.
 """
@@ -6,23 +6,28 @@ What its tools wait for comes as lines on its input, each the name of a call tha
 import asyncio
 import collections
 import contextlib
+import importlib.util
 import socket
 import sys
 import threading
 
 import uvicorn
 
-try:
+if importlib.util.find_spec("fastmcp"):
+    from fastmcp import Context, FastMCP
+
+    def application(as_json):
+        return add_tools(FastMCP("echo")).http_app(json_response=as_json)
+elif importlib.util.find_spec("mcp.server.mcpserver"):
     from mcp.server.mcpserver import Context, MCPServer
-except ImportError:
+
+    def application(as_json):
+        return add_tools(MCPServer("echo")).streamable_http_app(json_response=as_json)
+else:
     from mcp.server.fastmcp import Context, FastMCP
 
     def application(as_json):
         return add_tools(FastMCP("echo", json_response=as_json)).streamable_http_app()
-else:
-
-    def application(as_json):
-        return add_tools(MCPServer("echo")).streamable_http_app(json_response=as_json)
 
 
 lines = collections.defaultdict(lambda: asyncio.Semaphore(0))

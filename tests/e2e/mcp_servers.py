@@ -11,14 +11,18 @@ HERE = ROOT / "tests/e2e"
 KINDS = ["python-sse", "python-json", "everything"]
 # Those whose tools wait for lines on their input.
 ECHO_KINDS = ["python-sse", "python-json", "typescript-sse", "typescript-json"]
+# More of these, each named for its packages: they lose sessions, and say so, in ways of their own.
+OTHER_ECHO_KINDS = [
+    f"{packages}-{answers}" for packages in ("mcp-1.12", "mcp-1.26", "fastmcp-4") for answers in ("sse", "json")
+]
 
 # Those of LiteLLM's tests that survive no restart by themselves either.
-LITELLM_KINDS = ["mcp-searxng-2.4.0", "supergateway-4.0.0"]
+LITELLM_KINDS = ["mcp-searxng-2.4.0", "supergateway-3.4.3-sdk-1.18.2", "supergateway-4.0.0"]
 
 
-def sdk_python(major):
-    """The Python that has this major version of the MCP SDK: the two can't be installed together."""
-    return ROOT / f"target/python/mcp-{major}/bin/python"
+def python_with(packages):
+    """The Python that has what this file of tests/e2e/requirements names: two MCP SDKs can't be installed together."""
+    return ROOT / f"target/python/{packages}/bin/python"
 
 
 @dataclass
@@ -35,17 +39,19 @@ class McpServer:
 
 
 def echo_command(kind):
-    language, answers = kind.split("-")
-    if language == "typescript":
+    packages, answers = kind.rsplit("-", 1)
+    if packages == "typescript":
         return ["node", HERE / "echo_server.cjs", answers]
-    return [sdk_python(2 if answers == "sse" else 1), HERE / "echo_server.py", answers]
+    if packages == "python":
+        packages = "mcp-2" if answers == "sse" else "mcp-1"
+    return [python_with(packages), HERE / "echo_server.py", answers]
 
 
 def start(kind, port=0):
     """A server of this kind; port 0 means any that is free."""
     if kind == "everything":
         return McpServer(*start_everything_server(port))
-    if kind in LITELLM_KINDS:
+    if kind not in ECHO_KINDS + OTHER_ECHO_KINDS:
         return McpServer(*start_server(kind, port))
     process = Process(*echo_command(kind), port, env={"NODE_PATH": str(NODE_MODULES)})
     try:

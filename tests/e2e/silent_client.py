@@ -30,11 +30,11 @@ class Reply:
 
     @property
     def result(self):
-        """The JSON-RPC result, from plain JSON or from an event stream."""
+        """The JSON-RPC result, from plain JSON or from an event stream: there it comes last."""
         text = self.body.decode()
         if "text/event-stream" in self.header("content-type"):
             data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-            text = next(line for line in data if line)
+            text = [line for line in data if line][-1]
         message = json.loads(text)
         assert "result" in message, message
         return message["result"]

@@ -9,8 +9,8 @@ from real_envoy import EnvoyConfig, RealEnvoy
 from recorder import Recorder
 
 HANDSHAKE_CLIENTS = {
-    "python-2": [mcp_servers.sdk_python(2), mcp_servers.HERE / "python_client.py"],
-    "python-1": [mcp_servers.sdk_python(1), mcp_servers.HERE / "python_client.py"],
+    "python-2": [mcp_servers.python_with("mcp-2"), mcp_servers.HERE / "python_client.py"],
+    "python-1": [mcp_servers.python_with("mcp-1"), mcp_servers.HERE / "python_client.py"],
     "typescript": ["node", mcp_servers.HERE / "typescript_client.cjs"],
 }
 
@@ -72,7 +72,7 @@ def test_an_echoing_client_is_served_as_without_the_filter(real_server, client):
 
 
 def test_a_client_of_the_sessionless_era_is_left_alone():
-    command = [mcp_servers.sdk_python(2), mcp_servers.HERE / "python_client.py", "auto"]
+    command = [mcp_servers.python_with("mcp-2"), mcp_servers.HERE / "python_client.py", "auto"]
     with mcp_servers.start("python-sse") as server:
         plain, _ = run_session(command, server.port, with_filter=False, has_stream=False)
         filtered, outcomes = run_session(command, server.port, with_filter=True, has_stream=False)
