@@ -12,7 +12,7 @@ use crate::config::OnReinitialize;
 use crate::digest::Digest;
 use crate::exchange::{Plugin, Request, Signal};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID, names_media_type};
-use crate::initialize::Initialize;
+use crate::initialize::{INITIALIZED, Initialize};
 use crate::initialize_result::read_result;
 use crate::memory::{CallerRecord, Rewritten};
 use crate::outcome::Outcome;
@@ -238,7 +238,7 @@ impl Errand {
                     session: Some(&opened.holder.session),
                     version: opened.version.as_ref().map(ProtocolVersion::as_bytes),
                     accept: ACCEPT_JSON_OR_EVENTS,
-                    body: br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_vec(),
+                    body: INITIALIZED.to_vec(),
                     timeout: config.timeout,
                 };
                 Subrequest::new(opened.holder.target.clone(), &opened.headers, message)

@@ -7,6 +7,9 @@ use crate::json::{Mark, Member, Walk};
 /// The longest `initialize` that can be sent in a client's place, in bytes.
 pub const INITIALIZE_BYTES: usize = 8 * 1024;
 
+/// What says that a session is ready (MCP 2025-11-25, Lifecycle, Initialization).
+pub const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
 /// An `initialize` request (MCP 2025-11-25, Lifecycle, Initialization).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Initialize {

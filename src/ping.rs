@@ -3,6 +3,7 @@
 
 use crate::config::SubrequestConfig;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
+use crate::initialize::INITIALIZED;
 use crate::memory::{Rewritten, Session};
 use crate::session::SessionId;
 use crate::subrequest::{Message, Subrequest, Target};
@@ -121,15 +122,30 @@ impl InSession {
             r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
         );
         let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
-        let message = Message {
+        let message = self.message(body.into_bytes(), config);
+        Subrequest::new(target, &self.headers, message)
+    }
+
+    /// Word to the server that this session is ready (MCP 2025-11-25, Lifecycle, Initialization).
+    #[must_use]
+    pub fn announce(&self, cluster: &str, config: &SubrequestConfig) -> Subrequest {
+        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
+        Subrequest::new(
+            target,
+            &self.headers,
+            self.message(INITIALIZED.to_vec(), config),
+        )
+    }
+
+    fn message(&self, body: Vec<u8>, config: &SubrequestConfig) -> Message<'_> {
+        Message {
             method: "POST",
             session: Some(&self.id),
             version: self.version.as_deref(),
             accept: ACCEPT_JSON_OR_EVENTS,
-            body: body.into_bytes(),
+            body,
             timeout: config.timeout,
-        };
-        Subrequest::new(target, &self.headers, message)
+        }
     }
 
     /// The client's request, with this body, once more.

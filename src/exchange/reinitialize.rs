@@ -1,5 +1,7 @@
 //! An `initialize` that got the id of an older session, since headers could not wait for its method: it is sent once more,
 //! without.
+//!
+//! Some servers start the older session over, and answer nobody in it until they are told that it is ready: so they are.
 
 use super::settle::Settled;
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
@@ -7,7 +9,7 @@ use crate::errand::Answer;
 use crate::headers::SESSION_ID;
 use crate::initialize::id_of;
 use crate::initialize_result::read_result;
-use crate::memory::{CallerRecord, Rewritten, Session};
+use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -17,27 +19,39 @@ use crate::session::SessionId;
 /// See the module.
 pub struct Reinitializing {
     request: Request,
-    /// Where a route sends its requests: those of the filter's own skip the route.
-    rewritten: Option<Rewritten>,
+    /// The older session.
+    session: InSession,
     body: Vec<u8>,
+    /// What the filter asks now is that the older session goes on.
+    is_restoring: bool,
 }
 
 impl Reinitializing {
-    /// The server has not opened a session for this body.
+    /// The server has not opened a session for this body. `is_taken` if it answered well in the older one.
     pub(super) fn begin(
         plugin: &Plugin,
         request: Request,
-        session: &InSession,
+        session: InSession,
         body: Vec<u8>,
+        is_taken: bool,
     ) -> Settled {
-        let config = &plugin.config.subrequest;
-        let call = session.again_alone(&request.cluster, config, body.clone());
         let again = Self {
             request,
-            rewritten: session.rewritten.clone(),
+            session,
             body,
+            is_restoring: is_taken,
         };
-        let exchange = Exchange::Reinitializing(Box::new(again));
+        again.ask(plugin)
+    }
+
+    fn ask(self, plugin: &Plugin) -> Settled {
+        let (cluster, config) = (&self.request.cluster, &plugin.config.subrequest);
+        let call = if self.is_restoring {
+            self.session.announce(cluster, config)
+        } else {
+            self.session.again_alone(cluster, config, self.body.clone())
+        };
+        let exchange = Exchange::Reinitializing(Box::new(self));
         (exchange, AnswerAction::Ask(call).into())
     }
 
@@ -48,10 +62,18 @@ impl Reinitializing {
         platform: &impl Platform,
         answer: Option<Answer>,
     ) -> Settled {
+        if self.is_restoring {
+            let alone = Self {
+                is_restoring: false,
+                ..self
+            };
+            return alone.ask(plugin);
+        }
         let Self {
             request,
-            rewritten,
+            session: older,
             body,
+            ..
         } = self;
         let status = answer.as_ref().and_then(|answer| answer.headers.status());
         let (Some(answer), Some(status)) = (answer, status) else {
@@ -72,7 +94,7 @@ impl Reinitializing {
             let version = read_result(&answer.headers, &answer.body);
             let session = Session {
                 version: version.and_then(|result| result.version),
-                rewritten,
+                rewritten: older.rewritten,
                 ..Session::new(request.endpoint, id.clone(), now)
             };
             let learn = |record: &mut CallerRecord| record.learn(session.clone());

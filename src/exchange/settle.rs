@@ -96,13 +96,17 @@ impl Sent {
     fn answered(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
         let status = headers.status();
         if self.body.is_initialize() {
-            if let Some(session) = self.session.as_ref().filter(|_| !self.request.has_own_id) {
+            let is_misplaced = !self.request.has_own_id;
+            if let Some(session) = self.session.take_if(|_| is_misplaced) {
                 let id = headers.get(SESSION_ID);
                 let is_new = id.is_some_and(|id| id != session.id.as_bytes());
-                let is_opened = matches!(status, Some(200..=299)) && is_new;
-                if !is_opened && let Some(body) = self.body.whole() {
-                    return Reinitializing::begin(plugin, self.request, session, body);
+                let is_taken = matches!(status, Some(200..=299));
+                if !(is_taken && is_new)
+                    && let Some(body) = self.body.whole()
+                {
+                    return Reinitializing::begin(plugin, self.request, session, body, is_taken);
                 }
+                self.session = Some(session);
             }
             if matches!(status, Some(200..=299)) {
                 return self.opened(plugin, platform, headers);
@@ -287,7 +291,7 @@ impl Refused {
 
     fn reinitialize(mut self, plugin: &Plugin) -> Settled {
         match self.body.whole() {
-            Some(body) => Reinitializing::begin(plugin, self.request, &self.session, body),
+            Some(body) => Reinitializing::begin(plugin, self.request, self.session, body, false),
             None => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
         }
     }

@@ -149,15 +149,7 @@ def names_of_tools(port, version=None):
     return {tool["name"] for tool in client.list_tools().result["tools"]}
 
 
-UNTOLD = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the filter's notifications/initialized names the version that the gateway refuses, and nobody repeats it:"
-    " the gateway's child, which waits for it, never offers its last tool",
-)
-
-
-@pytest.mark.parametrize("server", [pytest.param(one, marks=UNTOLD if one == OLD_SDK else ()) for one in SUPERGATEWAYS])
+@pytest.mark.parametrize("server", SUPERGATEWAYS)
 @parametrize_modes(reuse=MODES["reuse"], **{"reuse, not held": NOT_HELD})
 def test_a_shared_session_has_the_tools_of_one_alone(server, settings):
     with mcp_servers.start(server) as running, RealEnvoy(EnvoyConfig(running.port, settings)) as envoy:

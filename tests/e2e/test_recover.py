@@ -130,25 +130,11 @@ RESTARTED_ECHO_KINDS = mcp_servers.ECHO_KINDS + mcp_servers.OTHER_ECHO_KINDS
 # One SDK for each way to hold headers; `make test-all` runs them all.
 SHORT = [("python-sse", HELD), ("everything", NOT_HELD)]
 
-STARTED_OVER = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the initialize of a caller's next client goes up in the session of the one before: mcp 1.12 starts that"
-    " over and waits for an initialized that nobody sends; until then it answers 200 with the error -32602",
-)
-
-
-def marks(kind, settings):
-    if (kind, settings) in SHORT:
-        return []
-    starts_over = kind.startswith("mcp-1.12") and settings is NOT_HELD
-    return [pytest.mark.long, STARTED_OVER] if starts_over else [pytest.mark.long]
-
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        pytest.param(kind, settings, marks=marks(kind, settings), id=f"{kind}-{name}")
+        pytest.param(kind, settings, marks=() if (kind, settings) in SHORT else pytest.mark.long, id=f"{kind}-{name}")
         for kind in [*RESTARTED_ECHO_KINDS, "everything"]
         for name, settings in [("headers-held", HELD), ("headers-not-held", NOT_HELD)]
     ],
