@@ -25,6 +25,8 @@ pub struct Config {
     pub on_reinitialize: OnReinitialize,
     /// What becomes of a request whose session was lost.
     pub on_session_lost: OnSessionLost,
+    /// What becomes of a request of a caller without a session.
+    pub on_missing_session: OnMissingSession,
     /// Whether a request goes up without a version that the server refuses.
     pub repair_protocol_version: bool,
     /// Whether requests that meet in one session go up with JSON-RPC ids of the filter's own.
@@ -66,6 +68,15 @@ pub enum OnSessionLost {
     Recover,
     /// It is forgotten, and the client gets the server's answer.
     Forget,
+}
+
+/// `on_missing_session`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMissingSession {
+    /// It goes up as it came.
+    Pass,
+    /// The filter opens one first, if an `initialize` is remembered.
+    Initialize,
 }
 
 /// `paths`: exact, or a prefix where one ends in `*`.
@@ -172,6 +183,7 @@ impl Default for Config {
             hold_request_headers: false,
             on_reinitialize: OnReinitialize::Forward,
             on_session_lost: OnSessionLost::Recover,
+            on_missing_session: OnMissingSession::Pass,
             repair_protocol_version: true,
             translate_ids: true,
             caller: CallerConfig {
@@ -261,6 +273,14 @@ fn read(root: &Fields) -> Result<Config, ConfigError> {
                 ("forget", OnSessionLost::Forget),
             ],
             default.on_session_lost,
+        )?,
+        on_missing_session: root.choice(
+            "on_missing_session",
+            &[
+                ("pass", OnMissingSession::Pass),
+                ("initialize", OnMissingSession::Initialize),
+            ],
+            default.on_missing_session,
         )?,
         repair_protocol_version: root
             .flag("repair_protocol_version", default.repair_protocol_version)?,
@@ -420,9 +440,8 @@ fn read_subrequest(
     })
 }
 
-/// Keys of the reference whose feature is not built: their shape is checked, and only "off" is taken.
+/// A key of the reference whose feature is not built: its shape is checked, and only "off" is taken.
 fn refuse_what_does_not_exist_yet(root: &Fields) -> Result<(), ConfigError> {
-    root.only_choice("on_missing_session", "pass", &["initialize"])?;
     root.text_or_null(
         "upstream_host_header",
         "null, or a header name",

@@ -57,6 +57,8 @@ pub enum Purpose {
     Share,
     /// One client.
     Alone,
+    /// Clients of one caller that sent no `initialize`.
+    Serve,
     /// Whoever was in this one.
     Replace(Lost),
 }
@@ -326,7 +328,7 @@ impl Opening {
     fn lost(&self) -> Option<&Lost> {
         match &self.purpose {
             Purpose::Replace(lost) => Some(lost),
-            Purpose::Share | Purpose::Alone => None,
+            Purpose::Share | Purpose::Serve | Purpose::Alone => None,
         }
     }
 
@@ -378,13 +380,13 @@ impl Opening {
             Purpose::Share => result.filter(|json| json.len() <= WORDS_BYTES),
             Purpose::Alone => None,
             // Nobody is told: clients go on as if nothing had happened.
-            Purpose::Replace(_) => Some(b"{}".to_vec()),
+            Purpose::Serve | Purpose::Replace(_) => Some(b"{}".to_vec()),
         };
         let is_shared = self.purpose == Purpose::Share && result.is_some();
         let session = plugin.session_of(&holder, version.clone(), is_shared, now);
         let learn = |record: &mut CallerRecord| match &self.purpose {
             Purpose::Replace(lost) => record.succeed(&lost.id, session.clone()),
-            Purpose::Share | Purpose::Alone => record.learn(session.clone()),
+            Purpose::Share | Purpose::Serve | Purpose::Alone => record.learn(session.clone()),
         };
         let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
         signals.extend(plugin.keep_initialize(
@@ -432,8 +434,8 @@ impl Opening {
             // Who waited for a session gets the same refusal. Where none are opened, each gets an answer of its own.
             Purpose::Share => (!is_sessionless).then(|| reply.encode()),
             Purpose::Alone => None,
-            // Who lost one gets what its own server said.
-            Purpose::Replace(_) => Some(Vec::new()),
+            // Each gets what its server says to its own request.
+            Purpose::Serve | Purpose::Replace(_) => Some(Vec::new()),
         };
         let failure = Failure {
             at: platform.now(),

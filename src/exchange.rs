@@ -19,6 +19,7 @@
 mod begin;
 mod body;
 mod kept;
+mod missing;
 mod plugin;
 mod recover;
 mod reinitialize;
@@ -42,6 +43,7 @@ use crate::session::SessionId;
 use crate::subrequest::Subrequest;
 
 use self::kept::Body;
+pub use self::missing::Missing;
 pub use self::plugin::{Plugin, Request};
 use self::recover::Refused;
 pub use self::recover::{Recovering, Replaying};
@@ -131,6 +133,8 @@ pub enum Exchange {
     Knocking(Knocking),
     /// The request waits for a session.
     Waiting(Box<Waiting>),
+    /// The request waits for the session that is opened for it.
+    Missing(Box<Missing>),
     /// The filter answers once the request is whole.
     Replying(Replying),
     /// The request went up.
@@ -249,14 +253,28 @@ impl Exchange {
     pub fn holds_request(&self) -> bool {
         matches!(
             self,
-            Self::Held(_) | Self::Knocking(_) | Self::Waiting(_) | Self::Replying(_)
+            Self::Held(_)
+                | Self::Knocking(_)
+                | Self::Waiting(_)
+                | Self::Missing(_)
+                | Self::Replying(_)
         )
     }
 
     /// Whether a change at a seat says anything to this exchange.
     #[must_use]
     pub fn waits_at_seat(&self) -> bool {
-        matches!(self, Self::Waiting(_) | Self::Recovering(_))
+        match self {
+            Self::Waiting(_) | Self::Recovering(_) => true,
+            Self::Missing(missing) => missing.waits_at_seat(),
+            _ => false,
+        }
+    }
+
+    /// Whether all of the request's body waits for a session, so that it goes on as soon as that is there.
+    #[must_use]
+    pub fn holds_whole_body(&self) -> bool {
+        matches!(self, Self::Missing(missing) if missing.is_whole())
     }
 
     /// Whether the answer's headers say anything to this exchange.
@@ -266,6 +284,7 @@ impl Exchange {
             Self::Held(_)
             | Self::Knocking(_)
             | Self::Waiting(_)
+            | Self::Missing(_)
             | Self::Replying(_)
             | Self::Sent(_) => true,
             Self::Passing
@@ -333,6 +352,7 @@ impl Exchange {
             }
             Self::Knocking(_) | Self::Reinitializing(_) => (Outcome::PassedInitialize, None),
             Self::Waiting(waiting) => return waiting.over(plugin, platform),
+            Self::Missing(missing) => return missing.over(plugin, platform),
             Self::Replying(replying) => (replying.outcome, replying.session),
             Self::Sent(sent) if sent.body.is_initialize() => (Outcome::PassedInitialize, None),
             Self::Sent(sent) => (sent.outcome, sent.session.map(|session| session.id)),

@@ -1,6 +1,6 @@
 //! What an `initialize` says of its client.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::json::{Mark, Member, Walk};
 
@@ -41,6 +41,25 @@ impl Initialize {
             capabilities: capabilities.map_or_else(none, Value::to_string),
             body,
         })
+    }
+
+    /// An `initialize` that any client could have sent: with the version of this one, and nothing else of it. Nothing if
+    /// this one's client declares anything that it can do, as others may not.
+    #[must_use]
+    pub fn for_anybody(&self) -> Option<Vec<u8>> {
+        let message: Value = serde_json::from_slice(without_mark(&self.body)).ok()?;
+        let version = message.pointer("/params/protocolVersion")?.as_str()?;
+        let body = json!({
+            "jsonrpc": "2.0",
+            "id": 0,
+            "method": "initialize",
+            "params": {
+                "protocolVersion": version,
+                "capabilities": {},
+                "clientInfo": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")},
+            },
+        });
+        (self.capabilities == "{}").then(|| body.to_string().into_bytes())
     }
 }
 

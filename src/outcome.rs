@@ -45,6 +45,8 @@ pub enum Outcome {
     CancelDropped,
     /// Its client left while it waited for a session.
     ClientLeft,
+    /// Its caller had no session, and the filter opened the one that it went up in.
+    Opened,
     /// Its session was lost, and it was answered in the one that took its place.
     Recovered,
     /// Its session was lost and has a successor, but it could not be sent again: its client got the server's answer.
@@ -62,7 +64,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order in which [`Self::index`] counts.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Learned,
         Self::Repaired,
         Self::WouldRepair,
@@ -84,6 +86,7 @@ impl Outcome {
         Self::AnsweredLocally,
         Self::CancelDropped,
         Self::ClientLeft,
+        Self::Opened,
         Self::Recovered,
         Self::Renewed,
         Self::Redirected,
@@ -123,6 +126,7 @@ impl Outcome {
             Self::AnsweredLocally => "answered_locally",
             Self::CancelDropped => "cancel_dropped",
             Self::ClientLeft => "client_left",
+            Self::Opened => "opened",
             Self::Recovered => "recovered",
             Self::Renewed => "renewed",
             Self::Redirected => "redirected",

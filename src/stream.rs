@@ -40,6 +40,8 @@ pub(crate) struct Stream {
     attends: Option<(Digest, SessionId)>,
     /// Bytes at the start of the waiting request body that were scanned before.
     scanned: usize,
+    /// The request has ended with trailers.
+    has_trailers: bool,
     answer: Waiting,
 }
 
@@ -74,6 +76,7 @@ impl Stream {
                 ids: None,
                 attends: None,
                 scanned: 0,
+                has_trailers: false,
                 answer: Waiting::Nothing,
             })
         })
@@ -148,11 +151,18 @@ impl Stream {
         self.notice_let_go();
         let mut step = self
             .request_event(|exchange, plugin, host| exchange.request_body(plugin, host, &[], true));
-        if let RequestAction::Forward(_, Some(ids)) = &mut step.action {
-            // A body that waits for its trailers can't be rewritten any more.
+        self.has_trailers = true;
+        self.leave_body(&mut step);
+        self.obey(step, None)
+    }
+
+    /// A body that waits for its trailers can't be rewritten any more.
+    fn leave_body(&self, step: &mut Step<RequestAction>) {
+        if let RequestAction::Forward(_, Some(ids)) = &mut step.action
+            && self.has_trailers
+        {
             ids.leave_request();
         }
-        self.obey(step, None)
     }
 
     pub(crate) fn answer_headers(&mut self) -> Flow {
@@ -285,6 +295,12 @@ impl Stream {
             self.end_wait();
             return;
         }
+        let whole = self.exchange.holds_whole_body() && !self.has_trailers && self.scanned > 0;
+        let piece = whole.then_some(Piece {
+            size: self.scanned,
+            ended: true,
+            bytes: None,
+        });
         let (exchange, host) = (mem::take(&mut self.exchange), worker.host());
         let woken = match what {
             Happened::Change => exchange.woken(&plugin, &host),
@@ -292,10 +308,11 @@ impl Stream {
             Happened::Errand(over) => exchange.errand_over(&plugin, &host, over),
         };
         match woken {
-            Woken::Request(exchange, step) => {
+            Woken::Request(exchange, mut step) => {
                 self.exchange = exchange;
+                self.leave_body(&mut step);
                 // Also if it was to be answered, and the host refused to.
-                if self.obey(step, None) == Flow::Go {
+                if self.obey(step, piece) == Flow::Go {
                     let resumed = host::resume(host::Stream::Request);
                     if let Err(error) = resumed {
                         worker.note(&Signal::Failed(error));

@@ -61,6 +61,7 @@ mod abi {
     mod framing;
     mod holding;
     mod line;
+    mod missing;
     mod mixing;
     mod process;
     mod queue;

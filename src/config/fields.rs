@@ -193,25 +193,6 @@ impl Fields {
         }
     }
 
-    /// A choice of which only one exists yet.
-    pub(super) fn only_choice(
-        &self,
-        key: &'static str,
-        exists: &str,
-        later: &[&str],
-    ) -> Result<(), ConfigError> {
-        let Some(value) = self.value(key) else {
-            return Ok(());
-        };
-        match value.as_str() {
-            Some(word) if word == exists => Ok(()),
-            Some(word) if later.contains(&word) => {
-                Err(self.error(key, value, &format!("\"{exists}\": {NOT_YET}")))
-            }
-            _ => Err(self.error(key, value, &format!("\"{exists}\""))),
-        }
-    }
-
     /// A setting that can only be null yet.
     pub(super) fn refuse_unless_null(&self, key: &'static str) -> Result<(), ConfigError> {
         match self.value(key) {

@@ -2,7 +2,7 @@
 
 use super::body::Went;
 use super::kept::{Body, Keeps};
-use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
+use super::{Belongs, Exchange, Held, Missing, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::caller;
 use crate::config::{Mode, OnReinitialize, without_query};
 use crate::headers::{self, Headers};
@@ -148,8 +148,62 @@ impl<P: Platform> Arrival<'_, P> {
         match belongs {
             Some(belongs) => self.join_session(belongs),
             None if is_own => self.send(None, Outcome::PassedOwnId, Vec::new()),
-            None if self.is_initialize_ours() => self.watch(None, Outcome::PassedNoSession),
-            None => self.send(None, Outcome::PassedNoSession, Vec::new()),
+            None if self.needs_session() => self.open(),
+            None => self.go_without(),
+        }
+    }
+
+    /// Whether it is sure to be no `initialize`, so that a session can be opened for it at once: a client knows a version
+    /// only after one.
+    fn needs_session(&self) -> bool {
+        let knows_version = self.headers.has(headers::PROTOCOL_VERSION);
+        let is_sure = match self.method {
+            Method::Get => true,
+            Method::Post => knows_version && !self.can_hold(),
+            Method::Delete => false,
+        };
+        is_sure && self.plugin.opens_missing()
+    }
+
+    /// Whether a session is opened for it, if it turns out to be no `initialize`.
+    fn may_need_session(&self) -> bool {
+        self.can_hold() && self.plugin.opens_missing()
+    }
+
+    fn open(self) -> Went {
+        let body = self.body(true);
+        let Self {
+            plugin,
+            platform,
+            method,
+            ended,
+            may_hold,
+            request,
+            headers,
+        } = self;
+        match Missing::new(plugin, platform, request, headers, body, false) {
+            Ok(missing) => Box::new(missing).knock(plugin, platform),
+            Err(parts) => {
+                let (request, headers, _) = *parts;
+                let arrival = Self {
+                    plugin,
+                    platform,
+                    method,
+                    ended,
+                    may_hold,
+                    request,
+                    headers,
+                };
+                arrival.go_without()
+            }
+        }
+    }
+
+    fn go_without(self) -> Went {
+        if self.is_initialize_ours() || self.may_need_session() {
+            self.watch(None, Outcome::PassedNoSession)
+        } else {
+            self.send(None, Outcome::PassedNoSession, Vec::new())
         }
     }
 
@@ -222,7 +276,7 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     fn hold(self, belongs: Option<Belongs>) -> Went {
-        let keeps = self.keeps(belongs.is_some());
+        let keeps = self.keeps(belongs.is_some() || self.plugin.opens_missing());
         let held = Held {
             request: self.request,
             headers: self.headers,
@@ -275,7 +329,7 @@ impl<P: Platform> Arrival<'_, P> {
 
     fn keeps(&self, in_session: bool) -> Keeps {
         let recovers = self.plugin.recovers();
-        let repairs = recovers || self.plugin.repairs_version();
+        let repairs = recovers || self.plugin.repairs_version() || self.plugin.opens_missing();
         Keeps {
             initialize: self.is_initialize_ours() || !self.request.has_own_id,
             replay: if in_session && repairs {

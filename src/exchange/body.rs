@@ -2,8 +2,8 @@
 
 use super::kept::Body;
 use super::{
-    Belongs, Exchange, Held, Knocking, Plugin, Replying, Request, RequestAction, Sent, Signal,
-    Step, Waiting,
+    Belongs, Exchange, Held, Knocking, Missing, Plugin, Replying, Request, RequestAction, Sent,
+    Signal, Step, Waiting,
 };
 use crate::config::OnReinitialize;
 use crate::headers::Headers;
@@ -34,6 +34,7 @@ impl Exchange {
             // One more than fits tells that it does not fit.
             Self::Knocking(knocking) => (INITIALIZE_BYTES + 1).saturating_sub(knocking.body.len()),
             Self::Replying(_) => usize::MAX,
+            Self::Missing(missing) => missing.wanted(),
             Self::Asking(asking) => asking.refused.body.wanted(),
             Self::Recovering(recovering) => recovering.wanted(),
             Self::Passing
@@ -59,6 +60,7 @@ impl Exchange {
             Self::Knocking(knocking) => knocking.body_came(plugin, platform, bytes, ended),
             Self::Replying(replying) => replying.body_came(bytes, ended),
             Self::Waiting(waiting) => (Self::Waiting(waiting), RequestAction::Hold.into()),
+            Self::Missing(missing) => missing.body_came(plugin, platform, bytes, ended),
             // Its answer came before all of it.
             Self::Asking(mut asking) => {
                 asking.refused = asking.refused.body_came(bytes, ended);
@@ -151,11 +153,26 @@ impl Held {
                 Some(belongs) => {
                     belongs.forward(plugin, platform, held.request, held.headers, held.body)
                 }
-                None => (
-                    held.pass(Outcome::PassedNoSession),
-                    RequestAction::Continue.into(),
-                ),
+                None => held.go_without(plugin, platform, ended),
             },
+        }
+    }
+
+    /// Its caller has no session.
+    fn go_without(self, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
+        let Self {
+            request,
+            headers,
+            body,
+            ..
+        } = self;
+        match Missing::new(plugin, platform, request, headers, body, !ended) {
+            Ok(missing) => Box::new(missing).knock(plugin, platform),
+            Err(parts) => {
+                let (request, _, body) = *parts;
+                let sent = Sent::new(request, body, Outcome::PassedNoSession);
+                (Exchange::Sent(sent), RequestAction::Continue.into())
+            }
         }
     }
 

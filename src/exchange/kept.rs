@@ -117,7 +117,17 @@ impl Body {
 
     /// Whether more of it is to come, and it is kept so far.
     pub(super) fn may_become_whole(&self) -> bool {
-        self.kept.is_some() && !self.ended
+        self.is_kept() && !self.ended
+    }
+
+    /// Whether all of it so far is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Whether its end has come.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended
     }
 
     /// All of it, if it was worth keeping and is whole.

@@ -4,6 +4,7 @@ use super::Signal;
 use crate::config::{Config, Mode, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
 use crate::flights::Flights;
+use crate::initialize::Initialize;
 use crate::initializes::Initializes;
 use crate::memory::{CallerRecord, Change, Memory, Session};
 use crate::platform::{Platform, PlatformError, Store};
@@ -79,7 +80,7 @@ impl Plugin {
             self.seats.create(store)?;
             Roster::create(store)?;
         }
-        if self.recovers() {
+        if self.recovers() || self.opens_missing() {
             self.initializes.create(store)?;
         }
         Ok(())
@@ -105,7 +106,9 @@ impl Plugin {
     /// Whether requests may wait for each other.
     #[must_use]
     pub fn has_seats(&self) -> bool {
-        self.config.on_reinitialize != OnReinitialize::Forward || self.recovers()
+        self.config.on_reinitialize != OnReinitialize::Forward
+            || self.recovers()
+            || self.opens_missing()
     }
 
     /// Whether a lost session is opened once more.
@@ -142,13 +145,48 @@ impl Plugin {
         session: &SessionId,
         body: &[u8],
     ) -> Option<Signal> {
-        if !self.recovers() {
-            return None;
+        let mut kept = Vec::new();
+        if self.recovers() {
+            kept.push((
+                self.digest_of("initialize", request, session),
+                body.to_vec(),
+            ));
         }
-        let whose = self.digest_of("initialize", request, session);
+        if self.opens_missing() {
+            kept.push((self.whose_last_initialize(request), body.to_vec()));
+            let anybodys = Initialize::parse(body.to_vec()).and_then(|one| one.for_anybody());
+            kept.extend(anybodys.map(|body| (self.last_initialize_at(request), body)));
+        }
         let now = platform.now();
-        let kept = self.initializes.keep(platform, &whose, body, now);
-        kept.err().map(Signal::Failed)
+        let keep = |(whose, body): &(Digest, Vec<u8>)| {
+            let kept = self.initializes.keep(platform, whose, body, now);
+            kept.err().map(Signal::Failed)
+        };
+        kept.iter().find_map(keep)
+    }
+
+    /// What a session can be opened with for a caller that has none: what it sent itself, or what any client could send
+    /// there.
+    pub(super) fn remembered_initialize(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+    ) -> Option<Initialize> {
+        let find = |whose| self.initializes.find(platform, &whose).ok().flatten();
+        let own = find(self.whose_last_initialize(request));
+        let found = own.or_else(|| find(self.last_initialize_at(request)));
+        found.and_then(Initialize::parse)
+    }
+
+    fn whose_last_initialize(&self, request: &Request) -> Digest {
+        let parts = [request.endpoint.as_bytes(), request.caller.as_bytes()];
+        let parts = parts.map(<[u8; 32]>::as_slice);
+        self.key.digest("last initialize", parts)
+    }
+
+    fn last_initialize_at(&self, request: &Request) -> Digest {
+        let parts = [request.endpoint.as_bytes().as_slice()];
+        self.key.digest("anybody's initialize", parts)
     }
 
     /// Where a session was shared, its successor is.

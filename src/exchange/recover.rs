@@ -25,7 +25,7 @@ use crate::seats::Knocked;
 
 /// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
 /// all at once.
-const BACKOFF: Duration = Duration::from_secs(1);
+pub(super) const BACKOFF: Duration = Duration::from_secs(1);
 
 /// A request that was refused, with what it takes to send it again.
 pub(super) struct Refused {

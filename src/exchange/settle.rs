@@ -35,6 +35,7 @@ impl Exchange {
                 .answer_headers(plugin, platform, headers),
             Self::Knocking(_) => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
             Self::Waiting(waiting) => finished(waiting.over(plugin, platform)),
+            Self::Missing(missing) => finished(missing.over(plugin, platform)),
             Self::Replying(replying) => {
                 let outcome = Signal::Outcome(replying.outcome, replying.session);
                 finished(vec![outcome])

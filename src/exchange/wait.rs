@@ -37,6 +37,7 @@ impl Exchange {
     pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
             Self::Waiting(waiting) => waiting.knock(plugin, platform).into(),
+            Self::Missing(missing) => missing.knock(plugin, platform).into(),
             Self::Recovering(recovering) => recovering.knock(plugin, platform).into(),
             other => (other, Step::from(RequestAction::Continue)).into(),
         }
@@ -47,6 +48,7 @@ impl Exchange {
     pub fn ticked(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
             Self::Waiting(waiting) => waiting.ticked(plugin, platform).into(),
+            Self::Missing(missing) => missing.ticked(plugin, platform).into(),
             Self::Recovering(recovering) => recovering.ticked(plugin, platform).into(),
             other => (other, Step::from(RequestAction::Continue)).into(),
         }
@@ -56,6 +58,7 @@ impl Exchange {
     #[must_use]
     pub fn errand_over(self, plugin: &Plugin, platform: &impl Platform, over: &Over) -> Woken {
         match self {
+            Self::Missing(missing) => missing.errand_over(plugin, platform, over).into(),
             Self::Recovering(recovering) => recovering.errand_over(plugin, platform, over).into(),
             Self::Waiting(mut waiting) => {
                 let is_own = waiting.waiter.errand_over(over);
@@ -74,6 +77,7 @@ impl Exchange {
     pub fn give_up(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         match self {
             Self::Waiting(waiting) => waiting.leave(plugin, platform),
+            Self::Missing(missing) => missing.leave(plugin, platform),
             Self::Recovering(recovering) => recovering.leave(plugin, platform),
             Self::Replaying(replaying) => replaying.leave(plugin, platform),
             _ => Vec::new(),

@@ -7,6 +7,7 @@
 //! - Headers that went on at once can't be reached any more (`BadArgument`). Headers that were held and then went on
 //!   can be read and even edited with "ok", but nobody sees the edit.
 //! - While the body callback runs, the module may change what it sees; that then goes on, or stays collected.
+//!   So may it from outside, for as long as the host collects.
 //! - Nothing sets `content-length` right afterwards: surplus bytes of a request become the start of the next one.
 //! - To resume a stream while pieces of its body are collected and more are to come has Envoy send pieces twice (1.40,
 //!   on routes with retries) or lose them (1.36): no filter should.
@@ -98,6 +99,11 @@ impl Flow {
     /// Whether anything waits for the module to let it go.
     pub fn waits(&self) -> bool {
         self.headers_wait() || self.collecting
+    }
+
+    /// Whether all of the body was collected: it can be read and changed from outside, too.
+    pub fn is_collected(&self) -> bool {
+        self.collecting && self.held_end.is_some()
     }
 
     /// Whether a part of the body was collected, and more is to come.

@@ -183,11 +183,13 @@ impl Host {
             1 => ("proxy_on_response_body", Direction::Response),
             _ => return Err(Status::BAD_ARGUMENT),
         };
-        if self.callback != callback || self.context() != self.current {
+        let is_shown = self.callback == callback && self.context() == self.current;
+        let stream = self.stream().ok_or(Status::BAD_ARGUMENT)?;
+        let flow = stream.flow(direction);
+        if !is_shown && !flow.is_collected() {
             return Err(Status::BAD_ARGUMENT);
         }
-        let stream = self.stream().ok_or(Status::BAD_ARGUMENT)?;
-        stream.flow(direction).set_bytes(start, size, data)
+        flow.set_bytes(start, size, data)
     }
 
     pub fn set_tick_period(&mut self, period: Duration) {

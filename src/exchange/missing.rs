@@ -1,0 +1,261 @@
+//! A request of a caller that has no session: the filter opens one, with an `initialize` that it remembers, and the
+//! request goes on in that. Who comes meanwhile waits for the same one, on whatever worker.
+
+use super::body::Went;
+use super::kept::Body;
+use super::recover::BACKOFF;
+use super::waiter::{Patience, Waiter};
+use super::{Belongs, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
+use crate::config::{Mode, OnMissingSession, OnReinitialize};
+use crate::errand::{Over, Purpose};
+use crate::headers::Headers;
+use crate::initialize::Initialize;
+use crate::memory::{Rewritten, Session};
+use crate::outcome::Outcome;
+use crate::platform::Platform;
+use crate::seat::Holder;
+use crate::seats::Knocked;
+
+/// See the module.
+pub struct Missing {
+    request: Request,
+    headers: Headers,
+    body: Body,
+    initialize: Initialize,
+    waiter: Waiter,
+    /// Some of the request's body waits, and more is to come.
+    is_amid_body: bool,
+    until: Until,
+}
+
+/// What it waits for.
+enum Until {
+    /// A session, at its seat.
+    Session,
+    /// The next piece of its body, to go on with it in this session, or in none: to resume a request from outside amid
+    /// its body has Envoy send parts of it twice, or lose them.
+    NextPiece(Option<Session>),
+}
+
+impl Plugin {
+    /// Whether a request without a session has one opened.
+    pub(super) fn opens_missing(&self) -> bool {
+        self.config.mode == Mode::Repair
+            && self.config.on_missing_session == OnMissingSession::Initialize
+    }
+}
+
+impl Missing {
+    /// One that is going to wait; or what it is made of, if nothing is remembered to open a session with.
+    pub(super) fn new(
+        plugin: &Plugin,
+        platform: &impl Platform,
+        request: Request,
+        headers: Headers,
+        body: Body,
+        is_amid_body: bool,
+    ) -> Result<Self, Box<(Request, Headers, Body)>> {
+        // What is written down of a seat has bounds.
+        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
+        let found = (plugin.opens_missing() && is_bounded && platform.may_wait())
+            .then(|| plugin.remembered_initialize(platform, &request));
+        let Some(initialize) = found.flatten() else {
+            return Err(Box::new((request, headers, body)));
+        };
+        let whose = [request.endpoint.as_bytes(), request.caller.as_bytes()];
+        let own = plugin
+            .key
+            .digest("missing", whose.map(<[u8; 32]>::as_slice));
+        let declared = [initialize.capabilities.as_bytes()];
+        let mode = plugin.on_reinitialize();
+        let (seat, capabilities) = match (mode, plugin.seat(&request)) {
+            // All clients of the caller share what is opened.
+            (OnReinitialize::Reuse, Some(seat)) => {
+                (seat, plugin.key.digest("capabilities", declared))
+            }
+            // It waits in line with all others.
+            (OnReinitialize::Queue, Some(seat)) => (seat, own),
+            _ => (own, own),
+        };
+        let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
+        waiter.knock.backoff = BACKOFF;
+        if mode == OnReinitialize::Forward {
+            // What was opened there before is the caller's session no more.
+            waiter.knock.since = request.came;
+        }
+        Ok(Self {
+            request,
+            headers,
+            body,
+            initialize,
+            waiter,
+            is_amid_body,
+            until: Until::Session,
+        })
+    }
+
+    /// Whether it waits at its seat.
+    pub(super) fn waits_at_seat(&self) -> bool {
+        matches!(self.until, Until::Session)
+    }
+
+    /// Whether all of its body waits.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.is_over()
+    }
+
+    /// How many more bytes of it are worth a look.
+    pub(super) fn wanted(&self) -> usize {
+        self.body.wanted()
+    }
+
+    /// The next bytes of its body.
+    pub(super) fn body_came(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+        ended: bool,
+    ) -> Went {
+        self.body = self.body.scan(bytes, ended);
+        if let Until::NextPiece(session) = self.until {
+            self.until = Until::Session;
+            return self.go_on(plugin, platform, session);
+        }
+        if !self.body.is_kept() || self.body.is_initialize() {
+            let left = self.leave(plugin, platform);
+            let (exchange, step) = self.go_on(plugin, platform, None);
+            return (exchange, Step::new(step.action, left));
+        }
+        self.is_amid_body = !ended;
+        (Exchange::Missing(self), RequestAction::Hold.into())
+    }
+
+    /// Asks for its turn.
+    pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Went {
+        let knocked = plugin.knock(platform, &self.waiter.seat, &self.waiter.knock);
+        let turn = match knocked {
+            Ok(Knocked::Join(holder, _)) => return self.join(plugin, platform, &holder),
+            Ok(Knocked::Turn(turn)) => turn,
+            Ok(Knocked::Failed(_)) => return self.give_up(plugin, platform, None),
+            Ok(Knocked::NoSeat) => return self.give_up(plugin, platform, Some(Signal::NoSeat)),
+            Err(error) => return self.give_up(plugin, platform, Some(Signal::Failed(error))),
+        };
+        let purpose = || match plugin.on_reinitialize() {
+            OnReinitialize::Reuse => Purpose::Share,
+            OnReinitialize::Forward | OnReinitialize::Queue => Purpose::Serve,
+        };
+        let (request, headers) = (&self.request, &self.headers);
+        let taken = self
+            .waiter
+            .take_turn(turn, request, headers, &self.initialize, purpose);
+        let Some((errand, signals)) = taken else {
+            return self.give_up(plugin, platform, None);
+        };
+        let step = Step::new(RequestAction::Wait(self.waiter.seat, errand), signals);
+        (Exchange::Missing(self), step)
+    }
+
+    pub(super) fn ticked(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Went {
+        match self.waiter.tick(plugin.config.subrequest.replay_timeout) {
+            Patience::Ends => self.give_up(plugin, platform, None),
+            Patience::Knocks => self.knock(plugin, platform),
+            Patience::Waits => {
+                let step = RequestAction::Wait(self.waiter.seat, None).into();
+                (Exchange::Missing(self), step)
+            }
+        }
+    }
+
+    pub(super) fn errand_over(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        over: &Over,
+    ) -> Went {
+        let is_own = self.waiter.errand_over(over);
+        let is_refused = matches!(over.reply, Some((_, Outcome::PassedInitialize)));
+        if is_own && is_refused {
+            return self.give_up(plugin, platform, None);
+        }
+        self.knock(plugin, platform)
+    }
+
+    /// The session is there.
+    fn join(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, at: &Holder) -> Went {
+        let record = plugin.recall(platform, &self.request);
+        let known = record.and_then(|record| record.session(&at.endpoint, &at.session).cloned());
+        // What can't be read may be shared.
+        let session = known.unwrap_or_else(|| plugin.session_of(at, None, true, platform.now()));
+        self.over_at_seat(plugin, platform, Some(session), Vec::new())
+    }
+
+    /// It waits at its seat no more.
+    fn over_at_seat(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        session: Option<Session>,
+        mut signals: Vec<Signal>,
+    ) -> Went {
+        if self.is_amid_body {
+            self.until = Until::NextPiece(session);
+            let step = Step::new(RequestAction::Hold, signals);
+            return (Exchange::Missing(self), step);
+        }
+        let (exchange, mut step) = self.go_on(plugin, platform, session);
+        signals.append(&mut step.signals);
+        (exchange, Step::new(step.action, signals))
+    }
+
+    /// It goes up: in this session, or as it came.
+    fn go_on(self, plugin: &Plugin, platform: &impl Platform, session: Option<Session>) -> Went {
+        let Some(session) = session else {
+            let sent = Sent::new(self.request, self.body, Outcome::PassedNoSession);
+            return (Exchange::Sent(sent), RequestAction::Continue.into());
+        };
+        let belongs = Belongs {
+            session,
+            is_own: false,
+            named: None,
+        };
+        let Self {
+            request,
+            headers,
+            body,
+            ..
+        } = self;
+        let (exchange, step) = belongs.forward(plugin, platform, request, headers, body);
+        match exchange {
+            Exchange::Sent(sent) => {
+                let outcome = Outcome::Opened;
+                (Exchange::Sent(Sent { outcome, ..sent }), step)
+            }
+            other => (other, step),
+        }
+    }
+
+    /// There is no session for it.
+    fn give_up(
+        self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        signal: Option<Signal>,
+    ) -> Went {
+        let left = self.leave(plugin, platform);
+        let signals = signal.into_iter().chain(left).collect();
+        self.over_at_seat(plugin, platform, None, signals)
+    }
+
+    /// It waits in no line any more.
+    pub(super) fn leave(&self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        self.waiter.leave(plugin, platform)
+    }
+
+    /// Its client has gone, or a server has answered before its time.
+    pub(super) fn over(self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        let outcome = Signal::Outcome(Outcome::ClientLeft, None);
+        let left = self.leave(plugin, platform);
+        [outcome].into_iter().chain(left).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! Requests of a caller without a session, for which the filter opens one.
+
+use super::crowd::{
+    LOOK, asked, assert_no_offences, delete, head, initialize, message, open, send, status,
+    the_call,
+};
+use super::exchange::Exchange;
+use super::head::Reply;
+use super::worker::Worker;
+use super::world::World;
+
+const CALL: &str = r#"{"jsonrpc":"2.0","method":"tools/call","id":7}"#;
+/// Where headers can be held, and where not.
+const HOSTS: [bool; 2] = [true, false];
+
+/// A caller that had a session and ended it.
+fn world(can_hold: bool) -> (World, Vec<Worker>) {
+    let config = format!(
+        r#"{{"on_missing_session":"initialize","hold_request_headers":{can_hold},"memory":{{"replay_bytes":4096}}}}"#
+    );
+    let world = World::new(config);
+    world.state().headers_may_wait_alone = can_hold;
+    let workers = vec![world.worker(), world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    let reply = Reply::new(200).header("mcp-session-id", "s1");
+    first.answer(&reply.body("{}")).close();
+    delete(&workers[0], "a", "s1");
+    (world, workers)
+}
+
+/// A request that is no `initialize`: its version tells that.
+fn request(worker: &Worker) -> Exchange {
+    let head = head("a", "POST").header("mcp-protocol-version", "2025-06-18");
+    let mut exchange = worker.request(&head.header("content-length", CALL.len().to_string()));
+    exchange.headers();
+    exchange
+}
+
+fn assert_sent_in(exchange: &Exchange, session: &str) {
+    assert!(exchange.is_sent(), "it goes on");
+    let server = exchange.at_server();
+    let headers = server.headers.unwrap();
+    assert_eq!(headers.text("mcp-session-id"), session);
+    assert_ne!(message(&server.body)["id"], 7, "an id of the filter's own");
+    if let Some(length) = headers.first("content-length") {
+        assert_eq!(length, server.body.len().to_string().as_bytes());
+    }
+}
+
+#[test]
+fn all_who_need_a_session_at_once_get_the_same_on_whatever_worker() {
+    for can_hold in HOSTS {
+        let (world, workers) = world(can_hold);
+        let before = asked(&workers).len();
+        let mut waiting: Vec<_> = (0..6).map(|n| request(&workers[n % 2])).collect();
+        for exchange in &mut waiting {
+            exchange.body(CALL).end();
+            assert!(!exchange.is_sent() && status(exchange) == "none");
+        }
+        open(&workers, "s2");
+        for exchange in &waiting {
+            assert_sent_in(exchange, "s2");
+        }
+        let made = asked(&workers).split_off(before);
+        assert_eq!(made, ["initialize", "notifications/initialized"]);
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_request_amid_its_body_goes_on_with_the_next_piece_of_it() {
+    // Behind its method: nothing is opened for what may be an initialize.
+    for cut in [40, 45, CALL.len()] {
+        let (world, workers) = world(true);
+        let mut waiting = request(&workers[0]);
+        waiting.body(&CALL[..cut]);
+        open(&workers, "s2");
+        assert!(!waiting.is_sent(), "not before the next piece");
+        waiting.body(&CALL[cut..]).end();
+        assert_sent_in(&waiting, "s2");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_body_too_long_to_wait_goes_up_as_it_came() {
+    let (world, workers) = world(true);
+    let mut waiting = request(&workers[0]);
+    waiting.body(CALL.trim_end_matches('}'));
+    let padding = format!(r#","params":"{}"}}"#, "x".repeat(5000));
+    waiting.body(&padding);
+    let server = waiting.at_server();
+    let headers = server.headers.expect("it goes on");
+    assert_eq!(headers.text("mcp-session-id"), "");
+    assert_eq!(message(&waiting.end().at_server().body)["id"], 7);
+    assert_no_offences(&world);
+}
+
+#[test]
+fn who_leaves_strands_nobody_and_what_was_opened_is_used() {
+    for can_hold in HOSTS {
+        let (world, workers) = world(can_hold);
+        let mut leaver = request(&workers[0]);
+        leaver.body(CALL).end();
+        let mut other = request(&workers[1]);
+        other.body(CALL).end();
+        leaver.close();
+        open(&workers, "s2");
+        world.advance(LOOK);
+        assert_sent_in(&other, "s2");
+        assert_eq!(leaver.outcome().as_deref(), Some("client_left"));
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_lets_requests_go_as_they_came() {
+    for can_hold in HOSTS {
+        let (world, workers) = world(can_hold);
+        let mut waiting = request(&workers[0]);
+        waiting.body(CALL).end();
+        let (worker, call) = the_call(&workers);
+        worker.reset(&call);
+        assert!(waiting.is_sent());
+        let server = waiting.at_server();
+        assert_eq!(server.body, CALL.as_bytes());
+        assert_eq!(server.headers.unwrap().text("mcp-session-id"), "");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_body_with_trailers_goes_up_to_the_letter() {
+    let (world, workers) = world(true);
+    let mut waiting = request(&workers[0]);
+    waiting.body(CALL).trailers();
+    open(&workers, "s2");
+    assert!(waiting.is_sent());
+    let server = waiting.at_server();
+    assert_eq!(server.headers.unwrap().text("mcp-session-id"), "s2");
+    assert_eq!(server.body, CALL.as_bytes());
+    assert_no_offences(&world);
+}
