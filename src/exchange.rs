@@ -6,7 +6,8 @@
 //!        │              └─initialize─► Knocking       │     ... and for the whole of the body
 //!        │                ▲                │          │
 //!        │   ┌─initialize─┘                ▼          ▼
-//!        └───┴─► Sent ◄─no seat─────── Waiting ◄──► a seat  the request waits for a session, or for an answer
+//!        ├───┴─► Sent ◄─no seat─────── Waiting ◄──► a seat  the request waits for a session, or for an answer
+//!        ├─────► Missing ◄──► a seat                        the request waits until a session is opened for it
 //!                 │ └─is for the filter─► Replying          the filter answers as soon as the request is whole
 //!                 │
 //!    Passing ◄────┼─► Learned                               an initialize opened a session

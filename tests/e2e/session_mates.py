@@ -133,6 +133,19 @@ async def mates(port, key, count, reuse=False):
         yield all_of_them
 
 
+async def told_step_by_step(mate, server, name):
+    """A tool tells of its progress, and each word of it comes before the server says the next one."""
+    await mate.send(compact(call(1, "progress", progress_token=name, name=name, steps=2)))
+    seen = []
+    server.say(name)
+    async for message in mate.events():
+        seen.append(message)
+        if len(seen) == 1:
+            # Only now the server may go on.
+            server.say(name)
+    assert [message.get("method", "result") for message in seen] == ["notifications/progress"] * 2 + ["result"]
+
+
 async def count(mate, name, calls):
     """Calls with the ids 0, 1, 2, ...: each is answered with its own id and its own words."""
     for number in range(calls):

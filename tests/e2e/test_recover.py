@@ -17,7 +17,7 @@ from real_envoy import EnvoyConfig, RealEnvoy
 from recorder import Recorder
 from restart_scene import CLIENTS, CallingClient, RestartedServer
 from scripted_server import Answer, FakeMcpServer, error
-from session_mates import Mate, call, compact, mates, messages
+from session_mates import Mate, call, compact, mates, messages, told_step_by_step
 from silent_client import BOTH, INITIALIZE, SilentClient
 
 LOOPBACK = "127.0.0.1"
@@ -249,17 +249,6 @@ def test_a_server_that_is_down_is_said_to_be_down_and_back_the_next_time(setting
 
 @pytest.mark.parametrize("kind", ["typescript-sse", pytest.param("python-sse", marks=pytest.mark.long)])
 def test_an_event_stream_is_not_held_back_before_or_after_a_recovery(kind, settings):
-    async def told_step_by_step(mate, server, name):
-        await mate.send(compact(call(1, "progress", progress_token=name, name=name, steps=2)))
-        seen = []
-        server.say(name)
-        async for message in mate.events():
-            seen.append(message)
-            if len(seen) == 1:
-                # Only now the server may go on.
-                server.say(name)
-        assert [message.get("method", "result") for message in seen] == ["notifications/progress"] * 2 + ["result"]
-
     async def scene(server, port):
         async with Mate(port, next(keys)) as mate:
             await mate.initialize()
