@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  request headers ──► Passing                              nothing (more) to do
+//!        ├───────────► Missing ◄──► a seat ──► Sent         a session is opened for it; Held may come here as well
 //!        ├───────────► Held ──method known, too late──┐     headers wait for the method
 //!        │              └─initialize─► Knocking       │     ... and for the whole of the body
 //!        │                ▲                │          │
 //!        │   ┌─initialize─┘                ▼          ▼
-//!        ├───┴─► Sent ◄─no seat─────── Waiting ◄──► a seat  the request waits for a session, or for an answer
-//!        ├─────► Missing ◄──► a seat                        the request waits until a session is opened for it
+//!        └───┴─► Sent ◄─no seat─────── Waiting ◄──► a seat  the request waits for a session, or for an answer
 //!                 │ └─is for the filter─► Replying          the filter answers as soon as the request is whole
 //!                 │
 //!    Passing ◄────┼─► Learned                               an initialize opened a session

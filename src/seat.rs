@@ -109,7 +109,7 @@ pub struct Knock {
     pub shares: bool,
     /// For how long nobody is to try again after a failure.
     pub backoff: Duration,
-    /// A session of these capabilities that was opened before is not what it wants: it was lost since.
+    /// What was opened at its seat before that is of no use to it, and is left as it is.
     pub since: Millis,
 }
 
@@ -161,7 +161,6 @@ impl Seat {
         let first = self.line.first();
         let is_next = first.is_none_or(|first| *first == knock.ticket);
         if let State::Taken(holder) = &self.state
-            && holder.capabilities == knock.capabilities
             && holder.opened < knock.since
         {
             self.state = State::Free;

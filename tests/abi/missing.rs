@@ -141,3 +141,32 @@ fn a_body_with_trailers_goes_up_to_the_letter() {
     assert_eq!(server.body, CALL.as_bytes());
     assert_no_offences(&world);
 }
+
+#[test]
+fn what_was_opened_long_ago_for_a_request_is_not_ended_for_the_next_one() {
+    let config = r#"{"on_missing_session":"initialize","session":{"idle_timeout":"30m"}}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let open_forwarded = |session: &str| {
+        let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+        let reply = Reply::new(200).header("mcp-session-id", session);
+        first.answer(&reply.body("{}")).close();
+        delete(&workers[0], "a", session);
+    };
+    open_forwarded("s1");
+    request(&workers[0]).body(CALL).end();
+    open(&workers, "s2");
+    // Somebody uses it all the time, but the seat does not know that.
+    for _ in 0..4 {
+        world.advance(LOOK * 60 * 10);
+        let echoing = head("a", "POST").header("mcp-session-id", "s2");
+        send(&workers[0], &echoing, CALL)
+            .answer(&Reply::new(202))
+            .close();
+    }
+    // Another client was here meanwhile.
+    open_forwarded("s3");
+    request(&workers[0]).body(CALL).end();
+    assert_eq!(super::crowd::name(&the_call(&workers).1), "initialize");
+    assert_no_offences(&world);
+}
