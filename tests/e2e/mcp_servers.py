@@ -13,7 +13,8 @@ KINDS = ["python-sse", "python-json", "everything"]
 ECHO_KINDS = ["python-sse", "python-json", "typescript-sse", "typescript-json"]
 # More of these, each named for its packages: they lose sessions, and say so, in ways of their own.
 OTHER_ECHO_KINDS = [
-    f"{packages}-{answers}" for packages in ("mcp-1.12", "mcp-1.26", "fastmcp-4") for answers in ("sse", "json")
+    *(f"{packages}-{answers}" for packages in ("mcp-1.12", "mcp-1.26", "fastmcp-4") for answers in ("sse", "json")),
+    "rmcp-sse",
 ]
 
 # Those of LiteLLM's tests that survive no restart by themselves either.
@@ -39,6 +40,8 @@ class McpServer:
 
 
 def echo_command(kind):
+    if kind == "rmcp-sse":
+        return [ROOT / "target/rmcp_server/debug/rmcp_server"]
     packages, answers = kind.rsplit("-", 1)
     if packages == "typescript":
         return ["node", HERE / "echo_server.cjs", answers]
