@@ -63,9 +63,9 @@ WRONG = [
     ({"subrequest_timeout": "soon"}, "subrequest_timeout"),
     # Without held headers a waiting initialize would occupy the server that it waits for.
     ({"on_reinitialize": "queue"}, "on_reinitialize"),
-    # What the filter will do one day, and does not do yet, is refused rather than ignored.
     ({"on_session_lost": "revive"}, "on_session_lost"),
-    ({"on_missing_session": "initialize"}, "on_missing_session"),
+    ({"on_missing_session": "open"}, "on_missing_session"),
+    # What the filter will do one day, and does not do yet, is refused rather than ignored.
     ({"upstream_host_header": "x-host"}, "upstream_host_header"),
 ]
 
