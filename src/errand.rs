@@ -1,8 +1,9 @@
 //! What the filter does at a server by itself, so that a client that leaves strands nothing: it opens a session, or ends
-//! one. Each errand is one or two requests of the filter's own.
+//! one. Each errand is one to three requests of the filter's own.
 //!
 //! ```text
 //!  Open ──initialize──► answered well, shared ──notifications/initialized──► the seat is taken
+//!                 │            its version is refused: once more, without ─► the seat is taken
 //!                 ├───► answered well, not shared ─────────────────────────► the seat is taken
 //!                 └───► answered otherwise ────────────────────────────────► the seat is free
 //!  Close ──DELETE─────► answered in any way ───────────────────────────────► the seat is free
@@ -235,14 +236,9 @@ impl Errand {
                 Subrequest::new(opening.target(plugin), &opening.headers, message)
             }
             Stage::Announce(opened) => {
-                let message = Message {
-                    method: "POST",
-                    session: Some(&opened.holder.session),
-                    version: opened.version.as_ref().map(ProtocolVersion::as_bytes),
-                    accept: ACCEPT_JSON_OR_EVENTS,
-                    body: INITIALIZED.to_vec(),
-                    timeout: config.timeout,
-                };
+                let version = opened.version.as_ref().map(ProtocolVersion::as_bytes);
+                let session = &opened.holder.session;
+                let message = Message::in_session(session, version, INITIALIZED.to_vec(), config);
                 Subrequest::new(opened.holder.target.clone(), &opened.headers, message)
             }
             Stage::Close(closing) => {
@@ -282,35 +278,25 @@ impl Errand {
             signals.extend(failed);
             (Progress::Over(Over { reply, ..over }), signals)
         };
-        match stage {
-            Stage::Open(opening) => match opening.answered(plugin, platform, ticket, answer) {
-                Ok((opened, signals)) => {
-                    let stage = Stage::Announce(Box::new(opened));
-                    let next = Self {
-                        seat,
-                        ticket,
-                        stage,
-                    };
-                    (Progress::Next(next), signals)
-                }
-                Err(end) => over(end),
-            },
-            Stage::Announce(opened) => match opened.answered(plugin, platform, answer) {
-                Ok(opened) => {
-                    let stage = Stage::Announce(Box::new(opened));
-                    let next = Self {
-                        seat,
-                        ticket,
-                        stage,
-                    };
-                    (Progress::Next(next), Vec::new())
-                }
-                Err(end) => over(end),
-            },
+        let opened = match stage {
+            Stage::Open(opening) => opening.answered(plugin, platform, ticket, answer),
+            Stage::Announce(opened) => opened.answered(plugin, platform, answer),
             Stage::Close(closing) => {
                 let signals = closing.forget(plugin, platform);
-                over((None, Change::Free, signals))
+                Err((None, Change::Free, signals))
             }
+        };
+        match opened {
+            Ok((opened, signals)) => {
+                let stage = Stage::Announce(Box::new(opened));
+                let next = Self {
+                    seat,
+                    ticket,
+                    stage,
+                };
+                (Progress::Next(next), signals)
+            }
+            Err(end) => over(end),
         }
     }
 }
@@ -454,13 +440,13 @@ impl Opened {
         plugin: &Plugin,
         platform: &impl Platform,
         answer: Option<Answer>,
-    ) -> Result<Self, End> {
+    ) -> Result<(Self, Vec<Signal>), End> {
         let status = answer.and_then(|answer| answer.headers.status());
         let is_refused = status == Some(400) && self.version.is_some();
         if is_refused && plugin.repairs_version() {
             self.version = None;
             self.is_repeated = true;
-            return Ok(self);
+            return Ok((self, Vec::new()));
         }
         let is_versionless = self.is_repeated && matches!(status, Some(200..=299));
         let signals = if is_versionless {

@@ -376,6 +376,12 @@ impl<A> Step<A> {
     fn new(action: A, signals: Vec<Signal>) -> Self {
         Self { action, signals }
     }
+
+    /// The same, once these are noted.
+    fn after(mut self, mut signals: Vec<Signal>) -> Self {
+        signals.append(&mut self.signals);
+        Self { signals, ..self }
+    }
 }
 
 impl<A> From<A> for Step<A> {

@@ -121,31 +121,19 @@ impl InSession {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
         );
-        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
-        let message = self.message(body.into_bytes(), config);
-        Subrequest::new(target, &self.headers, message)
+        self.say(cluster, config, body.into_bytes())
     }
 
     /// Word to the server that this session is ready (MCP 2025-11-25, Lifecycle, Initialization).
     #[must_use]
     pub fn announce(&self, cluster: &str, config: &SubrequestConfig) -> Subrequest {
-        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
-        Subrequest::new(
-            target,
-            &self.headers,
-            self.message(INITIALIZED.to_vec(), config),
-        )
+        self.say(cluster, config, INITIALIZED.to_vec())
     }
 
-    fn message(&self, body: Vec<u8>, config: &SubrequestConfig) -> Message<'_> {
-        Message {
-            method: "POST",
-            session: Some(&self.id),
-            version: self.version.as_deref(),
-            accept: ACCEPT_JSON_OR_EVENTS,
-            body,
-            timeout: config.timeout,
-        }
+    fn say(&self, cluster: &str, config: &SubrequestConfig, body: Vec<u8>) -> Subrequest {
+        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
+        let message = Message::in_session(&self.id, self.version.as_deref(), body, config);
+        Subrequest::new(target, &self.headers, message)
     }
 
     /// The client's request, with this body, once more.

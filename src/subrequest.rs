@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::config::{SubrequestConfig, without_query};
-use crate::headers::{ACCEPT, Headers, PROTOCOL_VERSION, SESSION_ID};
+use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
 use crate::memory::Rewritten;
 use crate::session::SessionId;
 
@@ -91,6 +91,26 @@ pub struct Message<'a> {
     pub body: Vec<u8>,
     /// How long the answer may take.
     pub timeout: Duration,
+}
+
+impl<'a> Message<'a> {
+    /// A JSON-RPC message of the filter's own in a session.
+    #[must_use]
+    pub fn in_session(
+        session: &'a SessionId,
+        version: Option<&'a [u8]>,
+        body: Vec<u8>,
+        config: &SubrequestConfig,
+    ) -> Self {
+        Self {
+            method: "POST",
+            session: Some(session),
+            version,
+            accept: ACCEPT_JSON_OR_EVENTS,
+            body,
+            timeout: config.timeout,
+        }
+    }
 }
 
 impl Subrequest {

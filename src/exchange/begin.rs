@@ -171,32 +171,14 @@ impl<P: Platform> Arrival<'_, P> {
     }
 
     fn open(self) -> Went {
+        let (plugin, platform) = (self.plugin, self.platform);
+        let Some(initialize) = plugin.remembered_initialize(platform, &self.request) else {
+            return self.go_without();
+        };
         let body = self.body(true);
-        let Self {
-            plugin,
-            platform,
-            method,
-            ended,
-            may_hold,
-            request,
-            headers,
-        } = self;
-        match Missing::new(plugin, platform, request, headers, body, false) {
-            Ok(missing) => Box::new(missing).knock(plugin, platform),
-            Err(parts) => {
-                let (request, headers, _) = *parts;
-                let arrival = Self {
-                    plugin,
-                    platform,
-                    method,
-                    ended,
-                    may_hold,
-                    request,
-                    headers,
-                };
-                arrival.go_without()
-            }
-        }
+        let (request, headers) = (self.request, self.headers);
+        Missing::new(plugin, platform, request, headers, body, false, initialize)
+            .knock(plugin, platform)
     }
 
     fn go_without(self) -> Went {

@@ -160,20 +160,16 @@ impl Held {
 
     /// Its caller has no session.
     fn go_without(self, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
-        let Self {
-            request,
-            headers,
-            body,
-            ..
-        } = self;
-        match Missing::new(plugin, platform, request, headers, body, !ended) {
-            Ok(missing) => Box::new(missing).knock(plugin, platform),
-            Err(parts) => {
-                let (request, _, body) = *parts;
-                let sent = Sent::new(request, body, Outcome::PassedNoSession);
-                (Exchange::Sent(sent), RequestAction::Continue.into())
-            }
-        }
+        let initialize = plugin.remembered_initialize(platform, &self.request);
+        let Some(initialize) = initialize else {
+            return (
+                self.pass(Outcome::PassedNoSession),
+                RequestAction::Continue.into(),
+            );
+        };
+        let (request, headers, body) = (self.request, self.headers, self.body);
+        Missing::new(plugin, platform, request, headers, body, !ended, initialize)
+            .knock(plugin, platform)
     }
 
     fn is_owned(&self) -> bool {

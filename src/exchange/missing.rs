@@ -4,17 +4,16 @@
 use super::body::Went;
 use super::kept::Body;
 use super::recover::BACKOFF;
-use super::waiter::{Patience, Waiter};
+use super::waiter::{Asked, Patience, Waiter};
 use super::{Belongs, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
-use crate::config::{Mode, OnMissingSession, OnReinitialize};
+use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
 use crate::initialize::Initialize;
-use crate::memory::{Rewritten, Session};
+use crate::memory::Session;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::seat::Holder;
-use crate::seats::Knocked;
 
 /// See the module.
 pub struct Missing {
@@ -37,16 +36,8 @@ enum Until {
     NextPiece(Option<Session>),
 }
 
-impl Plugin {
-    /// Whether a request without a session has one opened.
-    pub(super) fn opens_missing(&self) -> bool {
-        self.config.mode == Mode::Repair
-            && self.config.on_missing_session == OnMissingSession::Initialize
-    }
-}
-
 impl Missing {
-    /// One that is going to wait; or what it is made of, if nothing is remembered to open a session with.
+    /// One that is going to wait for a session that this `initialize` opens.
     pub(super) fn new(
         plugin: &Plugin,
         platform: &impl Platform,
@@ -54,18 +45,9 @@ impl Missing {
         headers: Headers,
         body: Body,
         is_amid_body: bool,
-    ) -> Result<Self, Box<(Request, Headers, Body)>> {
-        // What is written down of a seat has bounds.
-        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
-        let found = (plugin.opens_missing() && is_bounded && platform.may_wait())
-            .then(|| plugin.remembered_initialize(platform, &request));
-        let Some(initialize) = found.flatten() else {
-            return Err(Box::new((request, headers, body)));
-        };
-        let whose = [request.endpoint.as_bytes(), request.caller.as_bytes()];
-        let own = plugin
-            .key
-            .digest("missing", whose.map(<[u8; 32]>::as_slice));
+        initialize: Initialize,
+    ) -> Box<Self> {
+        let own = plugin.digest_at("missing", &request.endpoint, &request.caller);
         let declared = [initialize.capabilities.as_bytes()];
         let mode = plugin.on_reinitialize();
         let (seat, capabilities) = match (mode, plugin.seat(&request)) {
@@ -83,7 +65,7 @@ impl Missing {
             // What was opened there before is the caller's session no more.
             waiter.knock.since = request.came;
         }
-        Ok(Self {
+        Box::new(Self {
             request,
             headers,
             body,
@@ -125,7 +107,7 @@ impl Missing {
         if !self.body.is_kept() || self.body.is_initialize() {
             let left = self.leave(plugin, platform);
             let (exchange, step) = self.go_on(plugin, platform, None);
-            return (exchange, Step::new(step.action, left));
+            return (exchange, step.after(left));
         }
         self.is_amid_body = !ended;
         (Exchange::Missing(self), RequestAction::Hold.into())
@@ -133,13 +115,10 @@ impl Missing {
 
     /// Asks for its turn.
     pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Went {
-        let knocked = plugin.knock(platform, &self.waiter.seat, &self.waiter.knock);
-        let turn = match knocked {
-            Ok(Knocked::Join(holder, _)) => return self.join(plugin, platform, &holder),
-            Ok(Knocked::Turn(turn)) => turn,
-            Ok(Knocked::Failed(_)) => return self.give_up(plugin, platform, None),
-            Ok(Knocked::NoSeat) => return self.give_up(plugin, platform, Some(Signal::NoSeat)),
-            Err(error) => return self.give_up(plugin, platform, Some(Signal::Failed(error))),
+        let turn = match self.waiter.ask(plugin, platform) {
+            Asked::Joins(holder) => return self.join(plugin, platform, &holder),
+            Asked::Takes(turn) => turn,
+            Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
         let purpose = || match plugin.on_reinitialize() {
             OnReinitialize::Reuse => Purpose::Share,
@@ -183,10 +162,7 @@ impl Missing {
 
     /// The session is there.
     fn join(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, at: &Holder) -> Went {
-        let record = plugin.recall(platform, &self.request);
-        let known = record.and_then(|record| record.session(&at.endpoint, &at.session).cloned());
-        // What can't be read may be shared.
-        let session = known.unwrap_or_else(|| plugin.session_of(at, None, true, platform.now()));
+        let session = plugin.session_at(platform, &self.request, at);
         self.over_at_seat(plugin, platform, Some(session), Vec::new())
     }
 
@@ -196,16 +172,15 @@ impl Missing {
         plugin: &Plugin,
         platform: &impl Platform,
         session: Option<Session>,
-        mut signals: Vec<Signal>,
+        signals: Vec<Signal>,
     ) -> Went {
         if self.is_amid_body {
             self.until = Until::NextPiece(session);
             let step = Step::new(RequestAction::Hold, signals);
             return (Exchange::Missing(self), step);
         }
-        let (exchange, mut step) = self.go_on(plugin, platform, session);
-        signals.append(&mut step.signals);
-        (exchange, Step::new(step.action, signals))
+        let (exchange, step) = self.go_on(plugin, platform, session);
+        (exchange, step.after(signals))
     }
 
     /// It goes up: in this session, or as it came.

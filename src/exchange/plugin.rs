@@ -1,12 +1,14 @@
 //! What all requests of a VM share, and what is known of one from its headers on.
 
 use super::Signal;
-use crate::config::{Config, Mode, OnReinitialize, OnSessionLost, without_query};
+use std::borrow::Cow;
+
+use crate::config::{Config, Mode, OnMissingSession, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
 use crate::flights::Flights;
 use crate::initialize::Initialize;
 use crate::initializes::Initializes;
-use crate::memory::{CallerRecord, Change, Memory, Session};
+use crate::memory::{CallerRecord, Change, Memory, Rewritten, Session};
 use crate::platform::{Platform, PlatformError, Store};
 use crate::roster::Roster;
 use crate::seat::{Gone, Holder, Knock, Ticket};
@@ -117,6 +119,12 @@ impl Plugin {
         self.config.mode == Mode::Repair && self.config.on_session_lost == OnSessionLost::Recover
     }
 
+    /// Whether a request without a session has one opened.
+    pub(super) fn opens_missing(&self) -> bool {
+        self.config.mode == Mode::Repair
+            && self.config.on_missing_session == OnMissingSession::Initialize
+    }
+
     /// Whether a request is sent again without a version that its server refuses.
     pub(crate) fn repairs_version(&self) -> bool {
         self.config.mode == Mode::Repair && self.config.repair_protocol_version
@@ -145,33 +153,34 @@ impl Plugin {
         session: &SessionId,
         body: &[u8],
     ) -> Option<Signal> {
-        let mut kept = Vec::new();
+        let mut kept: Vec<(Digest, Cow<[u8]>)> = Vec::new();
         if self.recovers() {
-            kept.push((
-                self.digest_of("initialize", request, session),
-                body.to_vec(),
-            ));
+            kept.push((self.digest_of("initialize", request, session), body.into()));
         }
         if self.opens_missing() {
-            kept.push((self.whose_last_initialize(request), body.to_vec()));
+            kept.push((self.whose_last_initialize(request), body.into()));
             let anybodys = Initialize::parse(body.to_vec()).and_then(|one| one.for_anybody());
-            kept.extend(anybodys.map(|body| (self.last_initialize_at(request), body)));
+            kept.extend(anybodys.map(|body| (self.last_initialize_at(request), body.into())));
         }
-        let now = platform.now();
-        let keep = |(whose, body): &(Digest, Vec<u8>)| {
-            let kept = self.initializes.keep(platform, whose, body, now);
+        let keep = |(whose, body): &(Digest, Cow<[u8]>)| {
+            let kept = self.initializes.keep(platform, whose, body, platform.now());
             kept.err().map(Signal::Failed)
         };
         kept.iter().find_map(keep)
     }
 
-    /// What a session can be opened with for a caller that has none: what it sent itself, or what any client could send
-    /// there.
+    /// What a session is opened with for a caller that has none: what it sent itself, or what any client could send there.
+    /// Nothing if none is to be opened, or the request can't wait for it.
     pub(super) fn remembered_initialize(
         &self,
         platform: &impl Platform,
         request: &Request,
     ) -> Option<Initialize> {
+        // What is written down of a seat has bounds.
+        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
+        if !(self.opens_missing() && is_bounded && platform.may_wait()) {
+            return None;
+        }
         let find = |whose| self.initializes.find(platform, &whose).ok().flatten();
         let own = find(self.whose_last_initialize(request));
         let found = own.or_else(|| find(self.last_initialize_at(request)));
@@ -179,9 +188,7 @@ impl Plugin {
     }
 
     fn whose_last_initialize(&self, request: &Request) -> Digest {
-        let parts = [request.endpoint.as_bytes(), request.caller.as_bytes()];
-        let parts = parts.map(<[u8; 32]>::as_slice);
-        self.key.digest("last initialize", parts)
+        self.digest_at("last initialize", &request.endpoint, &request.caller)
     }
 
     fn last_initialize_at(&self, request: &Request) -> Digest {
@@ -226,8 +233,18 @@ impl Plugin {
 
     /// The seat of the session that a caller's clients share.
     fn seat_of_clients(&self, endpoint: &Digest, caller: &Digest) -> Digest {
+        self.digest_at("seat", endpoint, caller)
+    }
+
+    /// A digest of a caller at an endpoint.
+    pub(super) fn digest_at(
+        &self,
+        what: &'static str,
+        endpoint: &Digest,
+        caller: &Digest,
+    ) -> Digest {
         let parts = [endpoint.as_bytes(), caller.as_bytes()];
-        self.key.digest("seat", parts.map(<[u8; 32]>::as_slice))
+        self.key.digest(what, parts.map(<[u8; 32]>::as_slice))
     }
 
     /// A session that has ended, or could not be opened once more, keeps its seat for nobody.
@@ -291,6 +308,28 @@ impl Plugin {
             .memory
             .recall(platform, &request.caller, platform.now());
         record.ok().flatten()
+    }
+
+    /// The session at a seat as it is remembered. What can't be read may be shared.
+    pub(super) fn session_at(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        holder: &Holder,
+    ) -> Session {
+        let known = self.known_session(platform, request, &holder.session);
+        known.unwrap_or_else(|| self.session_of(holder, None, true, platform.now()))
+    }
+
+    /// What is remembered of a session of the request's caller; nothing if that can't be read.
+    pub(super) fn known_session(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        id: &SessionId,
+    ) -> Option<Session> {
+        let record = self.recall(platform, request)?;
+        record.session(&request.endpoint, id).cloned()
     }
 
     /// From now on the requests of a session name no version: its server refuses that.

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::kept::Body;
 use super::plugin::woken;
 use super::settle::{Settled, finished, settled};
-use super::waiter::{Patience, Waiter};
+use super::waiter::{Asked, Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::errand::{Answer, Lost, Over, Purpose};
@@ -21,7 +21,7 @@ use crate::ping::InSession;
 use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::seat::{Gone, Holder};
-use crate::seats::Knocked;
+use crate::time::Millis;
 
 /// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
 /// all at once.
@@ -74,7 +74,8 @@ impl Refused {
         let (request, lost) = (&self.request, &self.session.id);
         let mut signals = vec![Signal::Leaves];
         if let Some(successor) = self.successor(plugin, platform) {
-            return Ok(after(signals, self.go_on(plugin, platform, &successor)));
+            let (exchange, step) = self.go_on(plugin, platform, &successor);
+            return Ok((exchange, step.after(signals)));
         }
         let whose = plugin.digest_of("initialize", request, lost);
         let kept = plugin.initializes.find(platform, &whose);
@@ -82,11 +83,11 @@ impl Refused {
             return Err(Box::new(self));
         };
         // Where a server can hold one session only, a new one waits in line with all others.
-        let line =
-            (plugin.on_reinitialize() == OnReinitialize::Queue).then(|| plugin.seat(request));
-        let is_queued = line.is_some();
-        let own_seat = || plugin.digest_of("recovery", request, lost);
-        let seat = line.flatten().unwrap_or_else(own_seat);
+        let (seat, since) = match (plugin.on_reinitialize(), plugin.seat(request)) {
+            (OnReinitialize::Queue, Some(seat)) => (seat, Millis(0)),
+            // What stands there from an earlier loss may be lost since, too.
+            _ => (plugin.digest_of("recovery", request, lost), request.came),
+        };
         let gone = Gone {
             caller: &request.caller,
             session: lost,
@@ -98,21 +99,18 @@ impl Refused {
         let capabilities = plugin.digest_of("successor", request, lost);
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
         waiter.knock.backoff = BACKOFF;
-        if !is_queued {
-            // What stands there from an earlier loss may be lost since, too.
-            waiter.knock.since = request.came;
-        }
+        waiter.knock.since = since;
         let recovering = Box::new(Recovering {
             refused: self,
             initialize,
             waiter,
         });
-        let went = if platform.may_wait() {
+        let (exchange, step) = if platform.may_wait() {
             recovering.knock(plugin, platform)
         } else {
             recovering.give_up(plugin, platform, None)
         };
-        Ok(after(signals, went))
+        Ok((exchange, step.after(signals)))
     }
 
     /// The next bytes of the request.
@@ -164,8 +162,9 @@ impl Refused {
             ..self
         };
         let replay = moved.replay();
-        let went = moved.send_again(plugin, platform, replay, is_shared, Outcome::Recovered);
-        after(attends.into_iter().collect(), went)
+        let outcome = Outcome::Recovered;
+        let (exchange, step) = moved.send_again(plugin, platform, replay, is_shared, outcome);
+        (exchange, step.after(attends.into_iter().collect()))
     }
 
     /// It goes up once more.
@@ -215,12 +214,6 @@ impl Refused {
         let step = Step::new(AnswerAction::Ask(call), signals);
         (Exchange::Replaying(Box::new(replaying)), step)
     }
-}
-
-/// What comes after these signals.
-fn after(mut signals: Vec<Signal>, (exchange, mut step): Settled) -> Settled {
-    signals.append(&mut step.signals);
-    (exchange, Step::new(step.action, signals))
 }
 
 impl Recovering {
@@ -276,13 +269,10 @@ impl Recovering {
 
     /// Asks for its turn.
     pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        let knocked = plugin.knock(platform, &self.waiter.seat, &self.waiter.knock);
-        let turn = match knocked {
-            Ok(Knocked::Join(holder, _)) => return self.join(plugin, platform, &holder),
-            Ok(Knocked::Turn(turn)) => turn,
-            Ok(Knocked::Failed(_)) => return self.give_up(plugin, platform, None),
-            Ok(Knocked::NoSeat) => return self.give_up(plugin, platform, Some(Signal::NoSeat)),
-            Err(error) => return self.give_up(plugin, platform, Some(Signal::Failed(error))),
+        let turn = match self.waiter.ask(plugin, platform) {
+            Asked::Joins(holder) => return self.join(plugin, platform, &holder),
+            Asked::Takes(turn) => turn,
+            Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
         let (request, session) = (&self.refused.request, &self.refused.session);
         let purpose = || {
@@ -305,13 +295,7 @@ impl Recovering {
 
     /// The session that took the place of its own is there.
     fn join(self, plugin: &Plugin, platform: &impl Platform, holder: &Holder) -> Settled {
-        let record = plugin.recall(platform, &self.refused.request);
-        let known = record
-            .as_ref()
-            .and_then(|record| record.session(&holder.endpoint, &holder.session));
-        // What can't be read may be shared.
-        let unknown = || plugin.session_of(holder, None, true, platform.now());
-        let successor = known.cloned().unwrap_or_else(unknown);
+        let successor = plugin.session_at(platform, &self.refused.request, holder);
         self.refused.go_on(plugin, platform, &successor)
     }
 

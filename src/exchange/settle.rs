@@ -318,9 +318,7 @@ impl Refused {
         if matches!(replay, Replay::Gone) {
             return settled(self.outcome, self.session.id, signals);
         }
-        let session = plugin.recall(platform, &self.request);
-        let session =
-            session.and_then(|record| record.session(&self.request.endpoint, id).cloned());
+        let session = plugin.known_session(platform, &self.request, id);
         let is_shared = self.session.may_be_shared(session.as_ref());
         let outcome = Outcome::VersionRepaired;
         let (exchange, mut step) = self.send_again(plugin, platform, replay, is_shared, outcome);

@@ -10,7 +10,8 @@ use crate::headers::Headers;
 use crate::hold::TICK;
 use crate::initialize::Initialize;
 use crate::platform::Platform;
-use crate::seat::{Knock, Ticket, Turn};
+use crate::seat::{Holder, Knock, Ticket, Turn};
+use crate::seats::Knocked;
 use crate::time::Millis;
 
 /// How often who waits looks again by itself, in ticks: each second.
@@ -34,6 +35,16 @@ pub(super) enum Patience {
     Knocks,
     /// It has waited for too long.
     Ends,
+}
+
+/// What comes of asking.
+pub(super) enum Asked {
+    /// This session is there.
+    Joins(Box<Holder>),
+    /// Its turn.
+    Takes(Turn),
+    /// There is none, maybe for a reason to be noted.
+    EndsUp(Option<Signal>),
 }
 
 impl Waiter {
@@ -84,6 +95,17 @@ impl Waiter {
         let is_own = self.knock.ticket == over.ticket;
         self.is_away &= !is_own;
         is_own
+    }
+
+    /// Asks for its turn, where whoever waits for a session is content with any that is opened there.
+    pub(super) fn ask(&self, plugin: &Plugin, platform: &impl Platform) -> Asked {
+        match plugin.knock(platform, &self.seat, &self.knock) {
+            Ok(Knocked::Join(holder, _)) => Asked::Joins(holder),
+            Ok(Knocked::Turn(turn)) => Asked::Takes(turn),
+            Ok(Knocked::Failed(_)) => Asked::EndsUp(None),
+            Ok(Knocked::NoSeat) => Asked::EndsUp(Some(Signal::NoSeat)),
+            Err(error) => Asked::EndsUp(Some(Signal::Failed(error))),
+        }
     }
 
     /// What its turn has it do, and what there is to note; nothing if it is sent away.
