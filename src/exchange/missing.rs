@@ -3,8 +3,7 @@
 
 use super::body::Went;
 use super::kept::Body;
-use super::recover::BACKOFF;
-use super::waiter::{Asked, Patience, Waiter};
+use super::waiter::{Asked, BACKOFF, Patience, Waiter};
 use super::{Belongs, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};

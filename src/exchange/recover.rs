@@ -3,65 +3,25 @@
 //! A server that does not know a session has not run the request: so sending it again is safe, once. Whoever loses the
 //! same session at the same time waits for the same successor, on whatever worker.
 
-use core::time::Duration;
-
-use super::kept::Body;
 use super::plugin::woken;
-use super::settle::{Settled, finished, settled};
-use super::waiter::{Asked, Patience, Waiter};
-use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
+use super::replay::Refused;
+use super::settle::{Settled, finished};
+use super::waiter::{Asked, BACKOFF, Patience, Waiter};
+use super::{AnswerAction, Exchange, Plugin, Signal, Step};
 use crate::config::OnReinitialize;
-use crate::errand::{Answer, Lost, Over, Purpose};
-use crate::headers::is_plain;
-use crate::ids::Ids;
-use crate::initialize::{Initialize, id_of};
+use crate::errand::{Lost, Over, Purpose};
+use crate::initialize::Initialize;
 use crate::memory::Session;
 use crate::outcome::Outcome;
-use crate::ping::InSession;
 use crate::platform::Platform;
-use crate::reply::Reply;
 use crate::seat::{Gone, Holder};
 use crate::time::Millis;
-
-/// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
-/// all at once.
-pub(super) const BACKOFF: Duration = Duration::from_secs(1);
-
-/// A request that was refused, with what it takes to send it again.
-pub(super) struct Refused {
-    pub(super) request: Request,
-    pub(super) session: InSession,
-    /// A server may refuse a request before it has read it: the rest of it still comes.
-    pub(super) body: Body,
-    pub(super) outcome: Outcome,
-}
-
-/// How a request can be sent again.
-pub(super) enum Replay {
-    /// With this body.
-    Body(Vec<u8>),
-    /// By its client: it asked for a stream, and asks again when that ends.
-    Stream,
-    /// By its client: its server answered before all of it came, and the host shows no more of a request then.
-    Late,
-    /// Not at all: its body is compressed, too long to be kept, or for no session.
-    Gone,
-}
 
 /// It waits for the session that takes the place of its own.
 pub struct Recovering {
     refused: Refused,
     initialize: Initialize,
     waiter: Waiter,
-}
-
-/// It was sent again.
-pub struct Replaying {
-    /// The JSON text of its JSON-RPC id, if it has one.
-    id: Option<Vec<u8>>,
-    session: InSession,
-    ids: Option<Box<Ids>>,
-    outcome: Outcome,
 }
 
 impl Refused {
@@ -113,30 +73,6 @@ impl Refused {
         Ok((exchange, step.after(signals)))
     }
 
-    /// The next bytes of the request.
-    pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
-        Self {
-            body: self.body.scan(bytes, ended),
-            ..self
-        }
-    }
-
-    pub(super) fn replay(&mut self) -> Replay {
-        let headers = self.session.headers();
-        if headers.get(":method") == Some(b"GET") {
-            return Replay::Stream;
-        }
-        // What the filter sends is not compressed.
-        let is_readable = is_plain(headers.get("content-encoding"));
-        if !is_readable || self.is_misplaced_initialize() {
-            return Replay::Gone;
-        }
-        if self.body.may_become_whole() {
-            return Replay::Late;
-        }
-        self.body.whole().map_or(Replay::Gone, Replay::Body)
-    }
-
     /// The session that took the place of this one while the request was under way.
     fn successor(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Session> {
         let record = plugin.recall(platform, &self.request)?;
@@ -165,54 +101,6 @@ impl Refused {
         let outcome = Outcome::Recovered;
         let (exchange, step) = moved.send_again(plugin, platform, replay, is_shared, outcome);
         (exchange, step.after(attends.into_iter().collect()))
-    }
-
-    /// It goes up once more.
-    pub(super) fn send_again(
-        self,
-        plugin: &Plugin,
-        platform: &impl Platform,
-        replay: Replay,
-        is_shared: bool,
-        outcome: Outcome,
-    ) -> Settled {
-        let Self {
-            request, session, ..
-        } = self;
-        let mut text = match replay {
-            Replay::Gone => return settled(Outcome::Renewed, session.id, Vec::new()),
-            Replay::Late => {
-                let signals = vec![Signal::Outcome(Outcome::Redirected, Some(session.id))];
-                let action = AnswerAction::Reply(Reply::redirect_to_itself(&request.path));
-                return (Exchange::Passing, Step::new(action, signals));
-            }
-            Replay::Stream => {
-                let signals = vec![Signal::Outcome(outcome, Some(session.id))];
-                let action = AnswerAction::Reply(Reply::ended_stream());
-                return (Exchange::Passing, Step::new(action, signals));
-            }
-            Replay::Body(body) => body,
-        };
-        let id = id_of(&text);
-        let mut signals = Vec::new();
-        let mut ids = None;
-        if plugin.config.translate_ids && is_shared {
-            let (endpoint, nonce) = (request.endpoint, platform.nonce());
-            let own = Ids::new(endpoint, session.id.clone(), session.headers(), nonce);
-            let own = ids.insert(Box::new(own));
-            let rewritten = own.request_body(plugin, platform, text, true);
-            signals.extend(rewritten.signals);
-            text = rewritten.body;
-        }
-        let call = session.again(&request.cluster, &plugin.config.subrequest, text);
-        let replaying = Replaying {
-            id,
-            session,
-            ids,
-            outcome,
-        };
-        let step = Step::new(AnswerAction::Ask(call), signals);
-        (Exchange::Replaying(Box::new(replaying)), step)
     }
 }
 
@@ -321,64 +209,6 @@ impl Recovering {
         let left = self.leave(plugin, platform);
         let session = Some(self.refused.session.id);
         let outcome = Signal::Outcome(Outcome::RecoverFailed, session);
-        [outcome].into_iter().chain(left).collect()
-    }
-}
-
-impl Replaying {
-    /// The server has answered, or it has not.
-    pub(super) fn answered(
-        self,
-        plugin: &Plugin,
-        platform: &impl Platform,
-        answer: Option<Answer>,
-    ) -> Settled {
-        let Self {
-            id,
-            session,
-            mut ids,
-            outcome,
-        } = self;
-        let mut signals = Vec::new();
-        let status = answer.as_ref().and_then(|answer| answer.headers.status());
-        let reply = match (answer, status) {
-            (Some(Answer { headers, body }), Some(status)) => {
-                let body = match &mut ids {
-                    Some(ids) => {
-                        ids.answer_headers(&headers);
-                        let is_unread = ids.cannot_read(&headers);
-                        signals.extend(is_unread.then_some(Signal::Untranslated));
-                        ids.answer_body(&body, true)
-                    }
-                    None => body,
-                };
-                Reply::passed_on(status, &headers, body).in_session(session.client_id())
-            }
-            // It may have run all the same: nobody sends it a third time.
-            _ => Reply::error(
-                504,
-                id.as_deref().unwrap_or(b"null"),
-                "the MCP server did not answer the repeated request in time",
-            ),
-        };
-        signals.push(Signal::Outcome(outcome, Some(session.id)));
-        if let Some(ids) = ids {
-            signals.extend(ids.over(plugin, platform));
-        }
-        let step = Step::new(AnswerAction::Reply(reply), signals);
-        (Exchange::Passing, step)
-    }
-
-    /// Nobody waits for the answer any more.
-    pub(super) fn leave(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        let ids = self.ids.map(|ids| ids.over(plugin, platform));
-        ids.unwrap_or_default()
-    }
-
-    /// Its client has gone, or its answer could not wait any longer.
-    pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
-        let outcome = Signal::Outcome(self.outcome, Some(self.session.id.clone()));
-        let left = self.leave(plugin, platform);
         [outcome].into_iter().chain(left).collect()
     }
 }

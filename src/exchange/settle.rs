@@ -1,8 +1,8 @@
 //! The decisions that an answer brings: a session is learned, lives on, or has ended.
 
 use super::plugin::woken;
-use super::recover::{Refused, Replay};
 use super::reinitialize::Reinitializing;
+use super::replay::{Refused, Replay};
 use super::{
     ANSWER_BYTES, AnswerAction, Asking, Exchange, Learned, Plugin, Request, Sent, Signal, Step,
 };
@@ -285,11 +285,6 @@ impl Asking {
 }
 
 impl Refused {
-    /// It was put into a session before its method came.
-    pub(super) fn is_misplaced_initialize(&self) -> bool {
-        self.body.is_initialize() && !self.request.has_own_id
-    }
-
     fn reinitialize(mut self, plugin: &Plugin) -> Settled {
         match self.body.whole() {
             Some(body) => Reinitializing::begin(plugin, self.request, self.session, body, false),

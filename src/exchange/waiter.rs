@@ -17,6 +17,10 @@ use crate::time::Millis;
 /// How often who waits looks again by itself, in ticks: each second.
 const TICKS_PER_KNOCK: u32 = 4;
 
+/// After a session could not be opened, for so long nobody tries again: a server that just comes up is not to be met by
+/// all at once.
+pub(super) const BACKOFF: Duration = Duration::from_secs(1);
+
 /// One that waits at a seat.
 pub(super) struct Waiter {
     pub(super) seat: Digest,
