@@ -120,7 +120,7 @@ def test_tools_behind_supergateway_load_and_are_called(server, settings):
         called = scene.litellm.call_tool("echo", {"message": "hello"})
         assert (called.status, "Echo: hello" in called.text) == (200, True)
         # Who shares a session shares what the filter found out when it opened that.
-        is_found_out_late = server == OLD_SDK and "on_reinitialize" in settings and settings["on_reinitialize"] != "reuse"
+        is_found_out_late = server == OLD_SDK and settings["on_reinitialize"] != "reuse"
         assert (scene.envoy.counter("version_repaired") > 0) == is_found_out_late
 
 

@@ -372,10 +372,9 @@ class EagerServer(FakeMcpServer):
 
 
 @pytest.mark.parametrize("ends_answer", [True, False])
-def test_a_request_that_was_refused_before_all_of_it_came_is_answered_in_the_new_session(ends_answer):
+def test_a_request_that_was_refused_before_all_of_it_came_is_answered_in_the_new_session(settings, ends_answer):
     """Envoy shows no more of a request once its answer has ended: then its client has to send it once more."""
-    config = {**NOT_HELD, "on_session_lost": "recover"}
-    with EagerServer(ends_answer) as server, RealEnvoy(EnvoyConfig(server.port, config)) as envoy:
+    with EagerServer(ends_answer) as server, RealEnvoy(EnvoyConfig(server.port, settings)) as envoy:
         _, session = opened(envoy.port, key := next(keys))
         server.sessions.clear()
         body = compact(call(7, "echo", message="late"))
