@@ -9,13 +9,12 @@
 //!  Close ──DELETE─────► answered in any way ───────────────────────────────► the seat is free
 //! ```
 
-use crate::config::OnReinitialize;
 use crate::digest::Digest;
 use crate::exchange::{Plugin, Request, Signal};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, SESSION_ID, names_media_type};
 use crate::initialize::{INITIALIZED, Initialize};
 use crate::initialize_result::read_result;
-use crate::memory::{CallerRecord, Rewritten};
+use crate::memory::{CallerRecord, Lost, Session};
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::reply::{Reply, wants_events};
@@ -64,25 +63,17 @@ pub enum Purpose {
     Replace(Lost),
 }
 
-/// A session that was lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// Its id.
-    pub id: SessionId,
-    /// Where a route sent its requests: those of the filter's own skip the route.
-    pub rewritten: Option<Rewritten>,
-    /// Whether its server refused requests that named a version.
-    pub versionless: bool,
-}
-
-/// A session that is open, and not known to be ready yet.
+/// A session that is open, and not known to be ready yet: so nobody is to know of it.
 struct Opened {
     request: Request,
     headers: Headers,
+    /// The body of what opened it.
+    initialize: Vec<u8>,
+    /// The one that it takes the place of.
+    lost: Option<Lost>,
     holder: Holder,
-    /// What goes with what is announced.
-    version: Option<ProtocolVersion>,
-    /// With the version it was refused: this is the second try.
+    session: Session,
+    /// The word that it is ready was refused with a version: this is the second try.
     is_repeated: bool,
     result: Option<Vec<u8>>,
     reply: Reply,
@@ -236,7 +227,7 @@ impl Errand {
                 Subrequest::new(opening.target(plugin), &opening.headers, message)
             }
             Stage::Announce(opened) => {
-                let version = opened.version.as_ref().map(ProtocolVersion::as_bytes);
+                let version = opened.version().map(ProtocolVersion::as_bytes);
                 let session = &opened.holder.session;
                 let message = Message::in_session(session, version, INITIALIZED.to_vec(), config);
                 Subrequest::new(opened.holder.target.clone(), &opened.headers, message)
@@ -352,7 +343,6 @@ impl Opening {
             opened: now,
             used: now,
         };
-        // What can't be kept can't be shared: then its client has the session alone.
         let version = result.as_ref().and_then(|result| result.version.clone());
         let result = result.map(|result| result.json);
         // It was asked for in either form.
@@ -362,65 +352,60 @@ impl Opening {
             }
             _ => reply,
         };
-        let result = match self.purpose {
-            Purpose::Share => result.filter(|json| json.len() <= WORDS_BYTES),
+        // What can't be kept can't be shared: then its client has the session alone.
+        let shareable = result.filter(|json| json.len() <= WORDS_BYTES);
+        let result = match &self.purpose {
+            Purpose::Share => shareable,
             Purpose::Alone => None,
-            // Nobody is told: clients go on as if nothing had happened.
-            Purpose::Serve | Purpose::Replace(_) => Some(b"{}".to_vec()),
+            // Clients go on as if nothing had happened; only who comes later is told.
+            Purpose::Replace(lost) if lost.owned => Some(shareable.unwrap_or_default()),
+            Purpose::Serve | Purpose::Replace(_) => Some(Vec::new()),
         };
-        let is_shared = self.purpose == Purpose::Share && result.is_some();
-        let session = plugin.session_of(&holder, version.clone(), is_shared, now);
-        let learn = |record: &mut CallerRecord| match &self.purpose {
-            Purpose::Replace(lost) => record.succeed(&lost.id, session.clone()),
-            Purpose::Share | Purpose::Serve | Purpose::Alone => record.learn(session.clone()),
+        let is_shared = match &self.purpose {
+            Purpose::Share => result.is_some(),
+            Purpose::Replace(lost) => lost.owned,
+            Purpose::Alone | Purpose::Serve => false,
         };
-        let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
-        signals.extend(plugin.keep_initialize(
-            platform,
-            &self.request,
-            &holder.session,
-            &self.initialize.body,
-        ));
-        let lost = self.lost();
-        let is_versionless = lost.is_some_and(|lost| lost.versionless);
-        if let Some(Lost { id, .. }) = lost {
-            signals.extend(plugin.replace_shared(platform, &self.request, id, &holder.session));
-        }
+        let session = plugin.session_of(&holder, version, is_shared, now);
+        let lost = self.lost().cloned();
+        let session = Session {
+            versionless: lost.as_ref().is_some_and(|lost| lost.versionless),
+            ..session
+        };
         let opened = Opened {
             request: self.request,
             headers: self.headers,
+            initialize: self.initialize.body,
+            lost,
             holder,
-            version: version.filter(|_| !is_versionless),
+            session,
             is_repeated: false,
-            // Nor what is not remembered: its ids would not be translated.
-            result: result.filter(|_| is_learned),
+            result,
             reply,
         };
         if opened.result.is_some() {
-            return Ok((opened, signals));
+            return Ok((opened, Vec::new()));
         }
-        Err(opened.take(signals))
+        Err(opened.take(plugin, platform))
     }
 
     /// The server opened no session.
     fn failed(&self, plugin: &Plugin, platform: &impl Platform, reply: Reply) -> End {
         let endpoint = self.request.endpoint;
         let is_sessionless = (200..=299).contains(&reply.status);
-        let mut signals = if is_sessionless {
+        let signals = if is_sessionless {
             let unset = |record: &mut CallerRecord| record.unset_latest(&endpoint);
             plugin.remember(platform, &self.request, unset).1
         } else {
             Vec::new()
         };
-        if let Some(lost) = self.lost() {
-            // Else it would be shared with those who come.
-            signals.extend(plugin.release(platform, &self.request, &lost.id));
-        }
-        let words = match self.purpose {
-            // Who waited for a session gets the same refusal. Where none are opened, each gets an answer of its own.
-            Purpose::Share => (!is_sessionless).then(|| reply.encode()),
+        // Who waited for a session gets the same refusal. Where none are opened, each gets an answer of its own.
+        let refusal = (!is_sessionless).then(|| reply.encode());
+        let words = match &self.purpose {
+            Purpose::Share => refusal,
             Purpose::Alone => None,
-            // Each gets what its server says to its own request.
+            // Each gets what its server says to its own request; only who waited with an initialize is told.
+            Purpose::Replace(lost) if lost.owned => Some(refusal.unwrap_or_default()),
             Purpose::Serve | Purpose::Replace(_) => Some(Vec::new()),
         };
         let failure = Failure {
@@ -442,23 +427,33 @@ impl Opened {
         answer: Option<Answer>,
     ) -> Result<(Self, Vec<Signal>), End> {
         let status = answer.and_then(|answer| answer.headers.status());
-        let is_refused = status == Some(400) && self.version.is_some();
+        let is_refused = status == Some(400) && self.version().is_some();
         if is_refused && plugin.repairs_version() {
-            self.version = None;
             self.is_repeated = true;
             return Ok((self, Vec::new()));
         }
-        let is_versionless = self.is_repeated && matches!(status, Some(200..=299));
-        let signals = if is_versionless {
-            plugin.drop_version(platform, &self.request, &self.holder.session)
-        } else {
-            Vec::new()
-        };
-        Err(self.take(signals))
+        self.session.versionless |= self.is_repeated && matches!(status, Some(200..=299));
+        Err(self.take(plugin, platform))
     }
 
-    fn take(self, signals: Vec<Signal>) -> End {
-        let change = Change::Take(Box::new((self.holder, self.result)));
+    /// What goes with what is announced.
+    fn version(&self) -> Option<&ProtocolVersion> {
+        let is_named = !self.session.versionless && !self.is_repeated;
+        self.session.version.as_ref().filter(|_| is_named)
+    }
+
+    fn take(self, plugin: &Plugin, platform: &impl Platform) -> End {
+        let session = &self.session;
+        let learn = |record: &mut CallerRecord| match &self.lost {
+            Some(lost) => record.succeed(lost, session.clone()),
+            None => record.learn(session.clone()),
+        };
+        let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
+        let (request, body) = (&self.request, &self.initialize);
+        signals.extend(plugin.keep_initialize(platform, request, &session.id, body));
+        // What is not remembered is not shared: its ids would not be translated.
+        let result = self.result.filter(|_| is_learned);
+        let change = Change::Take(Box::new((self.holder, result)));
         (Some((self.reply, Outcome::Learned)), change, signals)
     }
 }
@@ -466,7 +461,7 @@ impl Opened {
 impl Closing {
     fn forget(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         // A holder that comes back later has lost its session like any other.
-        if plugin.on_reinitialize() == OnReinitialize::Queue && plugin.recovers() {
+        if plugin.recovers() {
             return Vec::new();
         }
         let Holder {

@@ -196,8 +196,6 @@ pub struct Sent {
     body: Body,
     /// The remembered session that the request belongs to.
     session: Option<InSession>,
-    /// Whether the filter opened that session.
-    is_owned: bool,
     /// What becomes of it, unless the body or the answer says otherwise.
     outcome: Outcome,
     /// The request's headers, if an `initialize` may not go on.
@@ -209,13 +207,17 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// Whether the filter opened the session that it is in.
+    fn is_owned(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.owned)
+    }
+
     /// A request that is in no session.
     fn new(request: Request, body: Body, outcome: Outcome) -> Self {
         Self {
             request,
             body,
             session: None,
-            is_owned: false,
             outcome,
             knocks: None,
             attends: None,
@@ -308,7 +310,11 @@ impl Exchange {
     /// Whether the answer waits: what still comes of the request is kept, and goes on.
     #[must_use]
     pub fn holds_answer(&self) -> bool {
-        matches!(self, Self::Recovering(_)) || self.asks()
+        match self {
+            Self::Recovering(_) => true,
+            Self::Waiting(waiting) => waiting.is_refused(),
+            _ => self.asks(),
+        }
     }
 
     /// A piece of the request can't be read: it can't be sent again.

@@ -130,7 +130,7 @@ pub(crate) enum Buffer {
 }
 
 /// `proxy_stream_type_t`
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stream {
     Request = 0,
     Answer = 1,

@@ -11,7 +11,7 @@ mod sweep;
 
 use core::time::Duration;
 
-pub use self::record::{CallerRecord, Rewritten, Session};
+pub use self::record::{CallerRecord, Lost, Rewritten, Session};
 use crate::config::Config;
 use crate::digest::{Digest, Salt};
 use crate::platform::{PlatformError, Store, Stored, Written};

@@ -4,9 +4,10 @@
 use crate::config::SubrequestConfig;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::initialize::INITIALIZED;
-use crate::memory::{Rewritten, Session};
+use crate::memory::{Lost, Rewritten, Session};
 use crate::session::SessionId;
 use crate::subrequest::{Message, Subrequest, Target};
+use crate::time::Millis;
 
 /// A remembered session that a request went up in, with what a ping in it needs.
 pub struct InSession {
@@ -22,6 +23,12 @@ pub struct InSession {
     pub rewritten: Option<Rewritten>,
     /// Whether its server refuses requests that name a version.
     pub versionless: bool,
+    /// Whether the filter opened it.
+    pub owned: bool,
+    /// Whether no client knows its id.
+    pub hidden: bool,
+    /// When it was opened.
+    pub opened: Millis,
     /// The client's headers.
     headers: Headers,
 }
@@ -38,6 +45,9 @@ impl InSession {
             is_own: true,
             rewritten: session.rewritten.clone(),
             versionless: session.versionless,
+            owned: session.owned,
+            hidden: session.hidden,
+            opened: session.opened,
             headers,
         }
     }
@@ -69,6 +79,19 @@ impl InSession {
     pub fn client_id(&self) -> Option<&SessionId> {
         let own = self.is_own.then_some(&self.id);
         self.named.as_ref().or(own)
+    }
+
+    /// What is to be known of it once it is lost.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        let own = (!self.hidden).then_some(&self.id);
+        Lost {
+            id: self.id.clone(),
+            known_as: self.named.as_ref().or(own).cloned(),
+            rewritten: self.rewritten.clone(),
+            versionless: self.versionless,
+            owned: self.owned,
+        }
     }
 
     /// Whether others' requests may meet this one in this session; what is not remembered may be anything.
@@ -200,6 +223,9 @@ mod tests {
             is_own: true,
             rewritten,
             versionless: false,
+            owned: false,
+            hidden: false,
+            opened: Millis(0),
             headers: Headers::new(lines.collect()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();

@@ -252,13 +252,6 @@ impl Seat {
         }
     }
 
-    /// Another session has taken the place of this one.
-    pub fn replace(&mut self, lost: &SessionId, new: &SessionId) {
-        if let Some(holder) = self.holder(lost) {
-            holder.session = new.clone();
-        }
-    }
-
     /// A POST in this session is under way.
     pub fn touch(&mut self, session: &SessionId, now: Millis) {
         if let Some(holder) = self.holder(session)

@@ -249,20 +249,6 @@ impl Seats {
         self.amend(store, key, |seat| seat.release(gone))
     }
 
-    /// See [`Seat::replace`].
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn replace(
-        &self,
-        store: &impl Store,
-        key: &Digest,
-        lost: &SessionId,
-        new: &SessionId,
-    ) -> Result<Changed, PlatformError> {
-        self.amend(store, key, |seat| seat.replace(lost, new))
-    }
-
     /// See [`Seat::touch`].
     ///
     /// # Errors

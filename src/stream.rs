@@ -279,9 +279,8 @@ impl Stream {
     }
 
     pub(crate) fn gone(&mut self) -> Flow {
-        self.end_wait();
         if let Some(worker) = &self.worker {
-            worker.forget_calls_of(self.id);
+            worker.forget(self.id);
         }
         Flow::Go
     }
@@ -295,6 +294,7 @@ impl Stream {
             self.end_wait();
             return;
         }
+        let holds_answer = self.exchange.holds_answer();
         let whole = self.exchange.holds_whole_body() && !self.has_trailers && self.scanned > 0;
         let piece = whole.then_some(Piece {
             size: self.scanned,
@@ -317,6 +317,9 @@ impl Stream {
                     if let Err(error) = resumed {
                         worker.note(&Signal::Failed(error));
                         worker.stall(self.id, host::Stream::Request);
+                    }
+                    if holds_answer {
+                        self.resume_answer(Flow::Go);
                     }
                 }
             }

@@ -5,7 +5,7 @@ mod leases;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) struct Worker {
     plugin: RefCell<Option<Rc<Plugin>>>,
     pub(crate) holds: RefCell<Holds>,
     /// Streams that the next tick has to let go: they waited too long, or the host refused to at once.
-    stalled: RefCell<BTreeMap<u32, host::Stream>>,
+    stalled: RefCell<BTreeSet<(u32, host::Stream)>>,
     /// Streams that wait for a seat.
     waiting: RefCell<BTreeMap<u32, (Digest, StreamRef)>>,
     /// Tickets that nobody waits with any more, and that still stand in lines; no more than may wait.
@@ -222,14 +222,24 @@ impl Worker {
 
     /// The next tick is to let this stream go.
     pub(crate) fn stall(&self, stream: u32, direction: host::Stream) {
-        self.stalled.borrow_mut().insert(stream, direction);
+        self.stalled.borrow_mut().insert((stream, direction));
     }
 
-    /// Nothing of this stream is to be let go or woken any more.
+    /// This stream's request is not to be let go, nor is the stream to be woken, any more. An answer that could not be
+    /// resumed at once still is to be.
     pub(crate) fn end_wait(&self, stream: u32) {
         self.holds.borrow_mut().end(stream);
-        self.stalled.borrow_mut().remove(&stream);
+        let mut stalled = self.stalled.borrow_mut();
+        stalled.remove(&(stream, host::Stream::Request));
         self.waiting.borrow_mut().remove(&stream);
+    }
+
+    /// This stream is no more.
+    pub(crate) fn forget(&self, stream: u32) {
+        self.end_wait(stream);
+        let mut stalled = self.stalled.borrow_mut();
+        stalled.remove(&(stream, host::Stream::Answer));
+        self.forget_calls_of(stream);
     }
 
     pub(crate) fn note(&self, signal: &Signal) {

@@ -188,6 +188,7 @@ fn a_session_that_is_shared_is_said_to_be_ready_before_anybody_gets_it() {
         assert_eq!(call.timeout, Duration::from_secs(5));
         let waits = knock(&plugin, &platform, "a", &[]);
         assert!(matches!(waits, RequestAction::Wait(_, None)));
+        assert_eq!(known(&plugin, &platform), MISSING, "by any other way");
 
         let over = over(errand.answered(&plugin, &platform, answer("202", &[], "")));
         assert_eq!(reply(&over), (200, Outcome::Learned, body));
@@ -264,8 +265,9 @@ fn in_a_queue_a_session_is_its_clients_alone_and_its_client_says_when_it_is_read
 fn a_session_that_is_not_remembered_is_not_shared() {
     let (plugin, platform) = plugin(REUSE);
     let errand = open(&plugin, &platform);
+    let errand = next(errand.answered(&plugin, &platform, opened(RESULT)));
     platform.fail_in(0);
-    let (progress, signals) = errand.answered(&plugin, &platform, opened(RESULT));
+    let (progress, signals) = errand.answered(&plugin, &platform, answer("202", &[], ""));
     assert!(matches!(signals[..], [Signal::Failed(_)]));
     let over = over((progress, signals));
     assert_eq!(reply(&over).1, Outcome::Learned);

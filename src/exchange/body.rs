@@ -1,6 +1,7 @@
 //! The decisions that a request's body brings: what it is, and whether it goes on.
 
 use super::kept::Body;
+use super::settle::{Settled, finished};
 use super::{
     Belongs, Exchange, Held, Knocking, Missing, Plugin, Replying, Request, RequestAction, Sent,
     Signal, Step, Waiting,
@@ -229,7 +230,7 @@ impl Sent {
                     return knocking.body_came(plugin, platform, &[], ended);
                 }
             }
-            Some(Kind::Initialized) if !was_known && sent.is_owned => {
+            Some(Kind::Initialized) if !was_known && sent.is_owned() => {
                 let session = sent.session.map(|session| session.id);
                 return announced(session).body_came(bytes, ended);
             }
@@ -287,6 +288,20 @@ impl Knocking {
             Ok(waiting) => waiting.come(plugin, platform),
             Err(exchange) => (*exchange, RequestAction::Continue.into()),
         }
+    }
+
+    /// Its server, or Envoy, has answered before all of it came.
+    pub(super) fn answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        headers: &Headers,
+    ) -> Settled {
+        let is_refused = matches!(headers.status(), Some(400 | 404));
+        if is_refused && self.session.is_some() {
+            return self.request.send_back(plugin, platform);
+        }
+        finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)])
     }
 
     /// It goes up as it came, in the session that its headers were put into.
@@ -365,7 +380,6 @@ impl Belongs {
             Outcome::Repaired
         };
         let sent = Sent {
-            is_owned: session.owned,
             session: Some(in_session),
             attends,
             shares,

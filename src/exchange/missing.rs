@@ -47,13 +47,10 @@ impl Missing {
         initialize: Initialize,
     ) -> Box<Self> {
         let own = plugin.digest_at("missing", &request.endpoint, &request.caller);
-        let declared = [initialize.capabilities.as_bytes()];
         let mode = plugin.on_reinitialize();
         let (seat, capabilities) = match (mode, plugin.seat(&request)) {
             // All clients of the caller share what is opened.
-            (OnReinitialize::Reuse, Some(seat)) => {
-                (seat, plugin.key.digest("capabilities", declared))
-            }
+            (OnReinitialize::Reuse, Some(seat)) => (seat, plugin.capabilities(&initialize)),
             // It waits in line with all others.
             (OnReinitialize::Queue, Some(seat)) => (seat, own),
             _ => (own, own),

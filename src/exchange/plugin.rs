@@ -196,27 +196,18 @@ impl Plugin {
         self.key.digest("anybody's initialize", parts)
     }
 
-    /// Where a session was shared, its successor is.
-    pub(crate) fn replace_shared(
-        &self,
-        platform: &impl Platform,
-        request: &Request,
-        lost: &SessionId,
-        new: &SessionId,
-    ) -> Option<Signal> {
-        if self.on_reinitialize() != OnReinitialize::Reuse {
-            return None;
-        }
-        let seat = self.seat(request)?;
-        woken(seat, self.seats.replace(platform, &seat, lost, new))
-    }
-
     /// What becomes of an `initialize` while a session lives.
     pub(crate) fn on_reinitialize(&self) -> OnReinitialize {
         match self.config.mode {
             Mode::Repair => self.config.on_reinitialize,
             Mode::Observe => OnReinitialize::Forward,
         }
+    }
+
+    /// What the client can do that sent this.
+    pub(super) fn capabilities(&self, initialize: &Initialize) -> Digest {
+        let declared = [initialize.capabilities.as_bytes()];
+        self.key.digest("capabilities", declared)
     }
 
     /// The seat that a request's session has: its caller's at this endpoint, or the one that the server has for all.
@@ -247,8 +238,8 @@ impl Plugin {
         self.key.digest(what, parts.map(<[u8; 32]>::as_slice))
     }
 
-    /// A session that has ended, or could not be opened once more, keeps its seat for nobody.
-    pub(crate) fn release(
+    /// A session that has ended keeps its seat for nobody.
+    pub(super) fn release(
         &self,
         platform: &impl Platform,
         request: &Request,
@@ -332,19 +323,19 @@ impl Plugin {
         record.session(&request.endpoint, id).cloned()
     }
 
-    /// From now on the requests of a session name no version: its server refuses that.
-    pub(crate) fn drop_version(
+    /// From now on the requests of a session name no version: its server refuses that. Says whether that is written down.
+    pub(super) fn drop_version(
         &self,
         platform: &impl Platform,
         request: &Request,
         id: &SessionId,
-    ) -> Vec<Signal> {
+    ) -> (bool, Vec<Signal>) {
         let drop_version = |record: &mut CallerRecord| {
             if let Some(session) = record.session_mut(&request.endpoint, id) {
                 session.versionless = true;
             }
         };
-        self.remember(platform, request, drop_version).1
+        self.remember(platform, request, drop_version)
     }
 
     /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.

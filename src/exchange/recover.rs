@@ -3,19 +3,24 @@
 //! A server that does not know a session has not run the request: so sending it again is safe, once. Whoever loses the
 //! same session at the same time waits for the same successor, on whatever worker.
 
+use core::time::Duration;
+
 use super::plugin::woken;
-use super::replay::Refused;
-use super::settle::{Settled, finished};
+use super::replay::{Refused, Replay};
+use super::settle::{Settled, finished, settled};
 use super::waiter::{Asked, BACKOFF, Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Signal, Step};
 use crate::config::OnReinitialize;
-use crate::errand::{Lost, Over, Purpose};
+use crate::errand::{Over, Purpose};
 use crate::initialize::Initialize;
-use crate::memory::Session;
+use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::seat::{Gone, Holder};
 use crate::time::Millis;
+
+/// A request whose session was so young when it came is not sent back to its client, who might have no end of that.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// It waits for the session that takes the place of its own.
 pub struct Recovering {
@@ -31,20 +36,28 @@ impl Refused {
         plugin: &Plugin,
         platform: &impl Platform,
     ) -> Result<Settled, Box<Self>> {
-        let (request, lost) = (&self.request, &self.session.id);
         let mut signals = vec![Signal::Leaves];
         if let Some(successor) = self.successor(plugin, platform) {
             let (exchange, step) = self.go_on(plugin, platform, &successor);
             return Ok((exchange, step.after(signals)));
         }
+        let mode = plugin.on_reinitialize();
+        if self.is_stream() && mode != OnReinitialize::Forward {
+            // Its session may have ended to make room. To listen is no reason to end another one: its next POST is.
+            let Self {
+                outcome, session, ..
+            } = self;
+            return Ok(settled(outcome, session.id, signals));
+        }
+        let (request, lost) = (&self.request, &self.session.id);
         let whose = plugin.digest_of("initialize", request, lost);
         let kept = plugin.initializes.find(platform, &whose);
         let Some(initialize) = kept.ok().flatten().and_then(Initialize::parse) else {
             return Err(Box::new(self));
         };
-        // Where a server can hold one session only, a new one waits in line with all others.
-        let (seat, since) = match (plugin.on_reinitialize(), plugin.seat(request)) {
-            (OnReinitialize::Queue, Some(seat)) => (seat, Millis(0)),
+        let (seat, since) = match (mode, plugin.seat(request)) {
+            // There may be one session at a time: a new one waits in line with all others, or for who opens it.
+            (OnReinitialize::Queue | OnReinitialize::Reuse, Some(seat)) => (seat, Millis(0)),
             // What stands there from an earlier loss may be lost since, too.
             _ => (plugin.digest_of("recovery", request, lost), request.came),
         };
@@ -55,8 +68,13 @@ impl Refused {
             opened_by: request.came,
         };
         signals.extend(woken(seat, plugin.seats.release(platform, &seat, gone)));
-        // Nobody but those who lost the same session can share its successor.
-        let capabilities = plugin.digest_of("successor", request, lost);
+        let capabilities = if self.session.owned {
+            // With those who share the session that they knock for.
+            plugin.capabilities(&initialize)
+        } else {
+            // Nobody but those who lost the same session can share its successor.
+            plugin.digest_of("successor", request, lost)
+        };
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
         waiter.knock.backoff = BACKOFF;
         waiter.knock.since = since;
@@ -75,19 +93,27 @@ impl Refused {
 
     /// The session that took the place of this one while the request was under way.
     fn successor(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Session> {
+        let living = self.living(plugin, platform);
+        living.filter(|living| living.id != self.session.id)
+    }
+
+    /// The session that the request would go up in now.
+    fn living(&self, plugin: &Plugin, platform: &impl Platform) -> Option<Session> {
         let record = plugin.recall(platform, &self.request)?;
         let endpoint = &self.request.endpoint;
         let living = match self.session.client_id() {
             Some(id) => record.living(endpoint, id),
             None => record.latest(endpoint),
         };
-        living
-            .filter(|living| living.id != self.session.id)
-            .cloned()
+        living.cloned()
     }
 
     /// It goes up once more, in the session that took the place of its own.
     fn go_on(self, plugin: &Plugin, platform: &impl Platform, successor: &Session) -> Settled {
+        if self.is_misplaced_initialize() {
+            return self.reinitialize(plugin, platform);
+        }
+        let is_young = self.request.came.since(self.session.opened) < YOUNG;
         let seat = plugin.seat(&self.request);
         let is_post = self.session.headers().get(":method") == Some(b"POST");
         let attends = seat.filter(|_| is_post);
@@ -97,7 +123,11 @@ impl Refused {
             session: self.session.moved(successor),
             ..self
         };
-        let replay = moved.replay();
+        let replay = match moved.replay() {
+            // A server that forgets each session at once would have its client sent back again and again.
+            Replay::Late if is_young => Replay::Gone,
+            replay => replay,
+        };
         let outcome = Outcome::Recovered;
         let (exchange, step) = moved.send_again(plugin, platform, replay, is_shared, outcome);
         (exchange, step.after(attends.into_iter().collect()))
@@ -163,13 +193,7 @@ impl Recovering {
             Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
         let (request, session) = (&self.refused.request, &self.refused.session);
-        let purpose = || {
-            Purpose::Replace(Lost {
-                id: session.id.clone(),
-                rewritten: session.rewritten.clone(),
-                versionless: session.versionless,
-            })
-        };
+        let purpose = || Purpose::Replace(session.lost());
         let headers = session.headers();
         let taken = self
             .waiter
@@ -181,10 +205,26 @@ impl Recovering {
         (Exchange::Recovering(self), step)
     }
 
-    /// The session that took the place of its own is there.
+    /// The session that took the place of its own is there. Who opened it may not have known that it does.
     fn join(self, plugin: &Plugin, platform: &impl Platform, holder: &Holder) -> Settled {
-        let successor = plugin.session_at(platform, &self.refused.request, holder);
-        self.refused.go_on(plugin, platform, &successor)
+        let request = &self.refused.request;
+        let endpoint = &request.endpoint;
+        if let Some(living) = self.refused.living(plugin, platform)
+            && living.id == holder.session
+        {
+            return self.refused.go_on(plugin, platform, &living);
+        }
+        let lost = self.refused.session.lost();
+        let unknown = plugin.session_of(holder, None, lost.owned, platform.now());
+        let follow =
+            |record: &mut CallerRecord| match record.session(endpoint, &holder.session).cloned() {
+                Some(known) => drop(record.follow(&lost, &known)),
+                None => record.succeed(&lost, unknown.clone()),
+            };
+        let (_, signals) = plugin.remember(platform, request, follow);
+        let successor = plugin.session_at(platform, request, holder);
+        let (exchange, step) = self.refused.go_on(plugin, platform, &successor);
+        (exchange, step.after(signals))
     }
 
     /// The client gets the server's own answer; its next request tries again.
@@ -194,6 +234,12 @@ impl Recovering {
         platform: &impl Platform,
         signal: Option<Signal>,
     ) -> Settled {
+        if self.refused.is_misplaced_initialize() {
+            let left = signal.into_iter().chain(self.leave(plugin, platform));
+            let left = left.collect();
+            let (exchange, step) = self.refused.reinitialize(plugin, platform);
+            return (exchange, step.after(left));
+        }
         let mut signals = self.over(plugin, platform);
         signals.extend(signal);
         finished(signals)

@@ -49,6 +49,11 @@ impl Refused {
         self.body.is_initialize() && !self.request.has_own_id
     }
 
+    /// It asks for a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.session.headers().get(":method") == Some(b"GET")
+    }
+
     /// The next bytes of the request.
     pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
         Self {
@@ -59,12 +64,11 @@ impl Refused {
 
     /// How it can be sent again now.
     pub(super) fn replay(&mut self) -> Replay {
-        let headers = self.session.headers();
-        if headers.get(":method") == Some(b"GET") {
+        if self.is_stream() {
             return Replay::Stream;
         }
         // What the filter sends is not compressed.
-        let is_readable = is_plain(headers.get("content-encoding"));
+        let is_readable = is_plain(self.session.headers().get("content-encoding"));
         if !is_readable || self.is_misplaced_initialize() {
             return Replay::Gone;
         }

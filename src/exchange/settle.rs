@@ -14,6 +14,7 @@ use crate::memory::{CallerRecord, Rewritten, Session};
 use crate::outcome::Outcome;
 use crate::ping::{InSession, Verdict};
 use crate::platform::Platform;
+use crate::reply::Reply;
 use crate::session::SessionId;
 use crate::subrequest::Subrequest;
 
@@ -33,8 +34,8 @@ impl Exchange {
             Self::Held(held) => held
                 .pass(Outcome::PassedUnknownMethod)
                 .answer_headers(plugin, platform, headers),
-            Self::Knocking(_) => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
-            Self::Waiting(waiting) => finished(waiting.over(plugin, platform)),
+            Self::Knocking(knocking) => knocking.answered(plugin, platform, headers),
+            Self::Waiting(waiting) => waiting.answered(plugin, platform, headers),
             Self::Missing(missing) => finished(missing.over(plugin, platform)),
             Self::Replying(replying) => {
                 let outcome = Signal::Outcome(replying.outcome, replying.session);
@@ -57,18 +58,10 @@ impl Exchange {
     ) -> Settled {
         match self {
             Self::Learned(learned) => learned.read(plugin, platform, bytes),
-            waits @ (Self::Asking(_)
-            | Self::Recovering(_)
-            | Self::Replaying(_)
-            | Self::Reinitializing(_))
-                if waiting > ANSWER_BYTES =>
-            {
+            waits if waits.holds_answer() && waiting > ANSWER_BYTES => {
                 finished(waits.over(plugin, platform))
             }
-            waits @ (Self::Asking(_)
-            | Self::Recovering(_)
-            | Self::Replaying(_)
-            | Self::Reinitializing(_)) => (waits, AnswerAction::Hold.into()),
+            waits if waits.holds_answer() => (waits, AnswerAction::Hold.into()),
             other => (other, AnswerAction::Continue.into()),
         }
     }
@@ -139,7 +132,7 @@ impl Sent {
                 let step = AnswerAction::Ask(ping).into();
                 (Exchange::Asking(Box::new(asking)), step)
             }
-            Some(401 | 403) if self.is_owned => {
+            Some(401 | 403) if session.owned => {
                 // A credential that was revoked gets nothing from memory.
                 let seat = plugin.seat(&self.request);
                 let distrust = |seat| {
@@ -253,7 +246,7 @@ impl Asking {
         status: Option<u16>,
     ) -> Settled {
         if self.refused.is_misplaced_initialize() {
-            return self.refused.reinitialize(plugin);
+            return self.refused.reinitialize(plugin, platform);
         }
         let refused = &mut self.refused;
         match (Verdict::of(status), refused.session.version.is_some()) {
@@ -285,11 +278,16 @@ impl Asking {
 }
 
 impl Refused {
-    fn reinitialize(mut self, plugin: &Plugin) -> Settled {
-        match self.body.whole() {
-            Some(body) => Reinitializing::begin(plugin, self.request, self.session, body, false),
-            None => finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]),
+    /// An `initialize` that was put into this session is sent again, by the filter or by its client.
+    pub(super) fn reinitialize(mut self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let may_come_again = self.body.may_become_whole();
+        if let Some(body) = self.body.whole() {
+            return Reinitializing::begin(plugin, self.request, self.session, body, false);
         }
+        if may_come_again {
+            return self.request.send_back(plugin, platform);
+        }
+        finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)])
     }
 
     fn lost(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
@@ -309,8 +307,10 @@ impl Refused {
     fn repair_version(mut self, plugin: &Plugin, platform: &impl Platform) -> Settled {
         let replay = self.replay();
         let id = &self.session.id;
-        let mut signals = plugin.drop_version(platform, &self.request, id);
-        if matches!(replay, Replay::Gone) {
+        let (is_dropped, mut signals) = plugin.drop_version(platform, &self.request, id);
+        // From its client it would come with the version again.
+        let is_same = matches!(replay, Replay::Late) && !is_dropped;
+        if matches!(replay, Replay::Gone) || is_same {
             return settled(self.outcome, self.session.id, signals);
         }
         let session = plugin.known_session(platform, &self.request, id);
@@ -323,6 +323,20 @@ impl Refused {
 }
 
 impl Request {
+    /// An `initialize` that its server refused amid its body, in a session that it was put into: its client is to send
+    /// it once more, and it goes up in none then.
+    pub(super) fn send_back(&self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let (is_unset, mut signals) = plugin.remember(platform, self, |record| {
+            record.unset_latest(&self.endpoint);
+        });
+        if !is_unset {
+            return finished(with(signals, Outcome::PassedInitialize, None));
+        }
+        signals.push(Signal::Outcome(Outcome::Redirected, None));
+        let action = AnswerAction::Reply(Reply::redirect_to_itself(&self.path));
+        (Exchange::Passing, Step::new(action, signals))
+    }
+
     /// The session goes. Where that fails, the outcome is what it would have been.
     fn forget(
         &self,

@@ -2,7 +2,7 @@
 
 use super::body::Went;
 use super::kept::Body;
-use super::settle::Settled;
+use super::settle::{Settled, finished};
 use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::config::OnReinitialize;
@@ -10,7 +10,7 @@ use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
 use crate::initialize::Initialize;
 use crate::initialize_result::version_in;
-use crate::memory::Rewritten;
+use crate::memory::{Rewritten, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -29,6 +29,8 @@ pub struct Waiting {
     waiter: Waiter,
     /// It has waited, so what failed meanwhile is what it waited for.
     has_waited: bool,
+    /// The headers of an answer that says nothing but that this session is dead.
+    refusal: Option<Headers>,
 }
 
 impl Exchange {
@@ -36,7 +38,9 @@ impl Exchange {
     #[must_use]
     pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
-            Self::Waiting(waiting) => waiting.knock(plugin, platform).into(),
+            Self::Waiting(waiting) => {
+                waiting.woken(plugin, platform, |waiting| waiting.knock(plugin, platform))
+            }
             Self::Missing(missing) => missing.knock(plugin, platform).into(),
             Self::Recovering(recovering) => recovering.knock(plugin, platform).into(),
             other => (other, Step::from(RequestAction::Continue)).into(),
@@ -47,7 +51,9 @@ impl Exchange {
     #[must_use]
     pub fn ticked(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
-            Self::Waiting(waiting) => waiting.ticked(plugin, platform).into(),
+            Self::Waiting(waiting) => {
+                waiting.woken(plugin, platform, |waiting| waiting.ticked(plugin, platform))
+            }
             Self::Missing(missing) => missing.ticked(plugin, platform).into(),
             Self::Recovering(recovering) => recovering.ticked(plugin, platform).into(),
             other => (other, Step::from(RequestAction::Continue)).into(),
@@ -60,14 +66,13 @@ impl Exchange {
         match self {
             Self::Missing(missing) => missing.errand_over(plugin, platform, over).into(),
             Self::Recovering(recovering) => recovering.errand_over(plugin, platform, over).into(),
-            Self::Waiting(mut waiting) => {
+            Self::Waiting(waiting) => waiting.woken(plugin, platform, |mut waiting| {
                 let is_own = waiting.waiter.errand_over(over);
-                let went = match &over.reply {
+                match &over.reply {
                     Some((reply, outcome)) if is_own => replied(reply.clone(), *outcome),
                     _ => waiting.knock(plugin, platform),
-                };
-                went.into()
-            }
+                }
+            }),
             other => (other, Step::from(RequestAction::Continue)).into(),
         }
     }
@@ -121,8 +126,7 @@ impl Waiting {
         let (Some(seat), Some(initialize), true) = (seat, parsed, is_bounded) else {
             return Err(Box::new(passed_initialize(request, session, body)));
         };
-        let capabilities = initialize.capabilities.as_bytes();
-        let capabilities = plugin.key.digest("capabilities", [capabilities]);
+        let capabilities = plugin.capabilities(&initialize);
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
         waiter.knock.shares = plugin.on_reinitialize() == OnReinitialize::Reuse;
         Ok(Self {
@@ -132,6 +136,7 @@ impl Waiting {
             initialize,
             waiter,
             has_waited: false,
+            refusal: None,
         })
     }
 
@@ -147,6 +152,50 @@ impl Waiting {
         }
     }
 
+    /// Something happened. Should it go up as it came, its answer is there already, maybe.
+    fn woken(
+        mut self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        happened: impl FnOnce(Self) -> Went,
+    ) -> Woken {
+        let refusal = self.refusal.take();
+        match (happened(self), refusal) {
+            ((Exchange::Waiting(waiting), step), refusal) => {
+                let waiting = Self {
+                    refusal,
+                    ..*waiting
+                };
+                Woken::Request(Exchange::Waiting(Box::new(waiting)), step)
+            }
+            ((exchange @ Exchange::Sent(_), before), Some(headers)) => {
+                let (exchange, step) = exchange.answer_headers(plugin, platform, &headers);
+                Woken::Answer(exchange, step.after(before.signals))
+            }
+            (went, _) => went.into(),
+        }
+    }
+
+    /// Whether an answer waits that is none to this request.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// Its server, or Envoy, has answered before its time.
+    pub(super) fn answered(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        headers: &Headers,
+    ) -> Settled {
+        let is_refused = matches!(headers.status(), Some(400 | 404));
+        if is_refused && self.session.is_some() {
+            self.refusal = Some(headers.clone());
+            return (Exchange::Waiting(self), AnswerAction::Hold.into());
+        }
+        finished(self.over(plugin, platform))
+    }
+
     fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
         let mut knock = self.waiter.knock;
         if !self.has_waited {
@@ -155,6 +204,8 @@ impl Waiting {
         }
         let knocked = plugin.knock(platform, &self.waiter.seat, &knock);
         match knocked {
+            // That can't be told.
+            Ok(Knocked::Join(_, result)) if result.is_empty() => self.go_on(plugin, platform, None),
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
                 Some(reply) => {
@@ -181,19 +232,21 @@ impl Waiting {
         let known = plugin.memory.recall(platform, &holder.caller, now);
         let known = known.ok().flatten().and_then(|record| {
             let session = record.session(&holder.endpoint, &holder.session)?;
-            Some(session.hidden || plugin.memory.is_refresh_due(session, now))
+            let is_told = session.latest && !session.hidden;
+            Some(!is_told || plugin.memory.is_refresh_due(session, now))
         });
         let mut signals = Vec::new();
         if known != Some(false) {
             let (is_done, noted) = plugin.remember(platform, &self.request, |record| {
-                let known = record.session_mut(&holder.endpoint, &holder.session);
-                if let Some(session) = known {
-                    session.used = now;
-                    session.hidden = false;
-                } else {
-                    let version = version_in(result);
-                    record.learn(plugin.session_of(holder, version, true, now));
-                }
+                let known = record.session(&holder.endpoint, &holder.session).cloned();
+                record.learn(known.map_or_else(
+                    || plugin.session_of(holder, version_in(result), true, now),
+                    |known| Session {
+                        used: now,
+                        hidden: false,
+                        ..known
+                    },
+                ));
             });
             if !is_done {
                 return self.go_on(plugin, platform, noted.into_iter().next());
@@ -271,7 +324,7 @@ impl Waiting {
         self.waiter.leave(plugin, platform)
     }
 
-    /// Its client has gone, or a server has answered before its time.
+    /// Its client has gone, or an answer goes on that is not for it.
     pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
         let outcome = Signal::Outcome(Outcome::ClientLeft, None);
         let left = self.leave(plugin, platform);

@@ -92,6 +92,21 @@ impl Session {
     }
 }
 
+/// A session that was lost, as the request knows it that has found out: by now it may not be remembered any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Its id.
+    pub id: SessionId,
+    /// The id that clients know it by; nothing if none does.
+    pub known_as: Option<SessionId>,
+    /// See [`Session::rewritten`].
+    pub rewritten: Option<Rewritten>,
+    /// See [`Session::versionless`].
+    pub versionless: bool,
+    /// See [`Session::owned`].
+    pub owned: bool,
+}
+
 /// What a route made of a request's path and authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
@@ -217,43 +232,70 @@ impl CallerRecord {
         }
     }
 
-    /// From now on `new` stands for the session `lost`, and for all that `lost` stood for. It takes over what `lost` was
-    /// to its caller. Of one that had to make room meanwhile nothing is known: it may have been shared.
-    pub fn succeed(&mut self, lost: &SessionId, new: Session) {
+    /// From now on `new`, which was just opened, stands for the session `lost`, and for all that `lost` stood for. It takes
+    /// over what `lost` was to its caller.
+    pub fn succeed(&mut self, lost: &Lost, new: Session) {
         let endpoint = new.endpoint;
-        let old = self.session(&endpoint, lost).cloned();
-        let old = old.unwrap_or_else(|| {
-            let unknown = Session {
-                latest: self.latest(&endpoint).is_none(),
-                shared: true,
-                ..Session::new(endpoint, lost.clone(), new.opened)
-            };
-            self.sessions.push(unknown.clone());
-            unknown
-        });
-        if old.hidden {
-            self.sessions
-                .retain(|session| session.id != *lost || session.endpoint != endpoint);
-        }
-        for session in &mut self.sessions {
-            let is_meant = session.id == *lost || session.successor.as_ref() == Some(lost);
-            if is_meant && session.endpoint == endpoint {
-                session.successor = Some(new.id.clone());
-                session.latest = false;
-                session.used = new.used;
-            }
-        }
+        // Some servers give the same id again: then a client knows it, whatever it stands for.
+        let is_known = |session: &Session| {
+            session.id == new.id && session.endpoint == endpoint && !session.hidden
+        };
+        let hidden = !self.sessions.iter().any(is_known);
+        let old = self.follow(lost, &new);
         self.sessions
             .retain(|session| session.id != new.id || session.endpoint != endpoint);
         self.sessions.push(Session {
             latest: old.latest,
             shared: old.shared,
             owned: old.owned,
-            versionless: old.versionless,
+            versionless: old.versionless || new.versionless,
             rewritten: new.rewritten.or(old.rewritten),
-            hidden: true,
+            hidden,
             ..new
         });
+    }
+
+    /// From now on `living` stands for the session `lost`, and for all that `lost` stood for. Gives what `lost` was: of
+    /// one that had to make room meanwhile nothing is known but what its request knew, and it may have been shared.
+    pub fn follow(&mut self, lost: &Lost, living: &Session) -> Session {
+        let endpoint = living.endpoint;
+        let find = |id| self.session(&endpoint, id);
+        let old = find(&lost.id).or_else(|| lost.known_as.as_ref().and_then(find));
+        let old = old.cloned().unwrap_or_else(|| {
+            let name = lost.known_as.as_ref().unwrap_or(&lost.id);
+            let unknown = Session {
+                latest: self.latest(&endpoint).is_none(),
+                shared: true,
+                owned: lost.owned,
+                versionless: lost.versionless,
+                rewritten: lost.rewritten.clone(),
+                ..Session::new(endpoint, name.clone(), living.opened)
+            };
+            if lost.known_as.is_some() {
+                self.sessions.push(unknown.clone());
+            }
+            unknown
+        });
+        if old.hidden {
+            self.sessions
+                .retain(|session| session.id != old.id || session.endpoint != endpoint);
+        }
+        for session in &mut self.sessions {
+            let is_named = lost.known_as.as_ref() == Some(&session.id);
+            let stood_for = session.successor.as_ref() == Some(&lost.id);
+            let is_meant = is_named || stood_for || session.id == lost.id;
+            if is_meant && session.endpoint == endpoint && session.id != living.id {
+                session.successor = Some(living.id.clone());
+                session.latest = false;
+                session.used = living.used;
+            }
+        }
+        if old.latest
+            && let Some(living) = self.session_mut(&endpoint, &living.id)
+        {
+            living.latest = true;
+        }
+        old
     }
 
     /// This session was used, and with it those that it stands for.

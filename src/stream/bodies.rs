@@ -56,7 +56,11 @@ impl Stream {
         let words = "the filter could neither rewrite this request nor leave it as it was";
         self.note(&[Signal::Failed(error)]);
         self.exchange = Exchange::Passing;
-        self.reply_to_request(&Reply::error(500, b"null", words))
+        if let Err(error) = self.reply(&Reply::error(500, b"null", words)) {
+            self.note(&[Signal::Failed(error)]);
+        }
+        // Whatever becomes of the answer: the request must not go on with the length of another.
+        Flow::Wait
     }
 
     /// All of the body goes on as it came: nothing of it is to be added once more.
@@ -76,7 +80,8 @@ impl Stream {
         let Piece { size, ended, bytes } = piece;
         match self.translate_ids(size, ended, bytes) {
             Ok(None) => {}
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel => {
+            // One that was answered before all of it came has an answer: it ends nothing any more.
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel && !self.exchange.holds_answer() => {
                 return self.drop_cancel(ended, &rewritten.waited);
             }
             Ok(Some(rewritten)) => self.replace_request(size, &rewritten),

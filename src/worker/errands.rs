@@ -56,7 +56,7 @@ impl Worker {
     }
 
     /// Nobody waits for answers to the calls of this stream any more.
-    pub(crate) fn forget_calls_of(&self, stream: u32) {
+    pub(super) fn forget_calls_of(&self, stream: u32) {
         self.calls.borrow_mut().retain(|_, (id, _)| *id != stream);
     }
 

@@ -13,7 +13,7 @@ use super::world::nanoseconds;
 #[derive(Default)]
 pub struct Errands {
     under_way: BTreeMap<Key, Errand>,
-    /// When a session of a caller could last not be opened.
+    /// When a session of a caller could last not be opened, or was gone before it could be told that it is ready.
     pub failed: BTreeMap<String, u64>,
 }
 
@@ -86,9 +86,12 @@ impl Errands {
                 if let Stage::AtServer(visit) = &stage {
                     server.leave(visit);
                 }
-                if let Some(name) = opener(&call.body) {
+                let opener = opener(&call.body);
+                if let Some(name) = &opener {
                     // What it has opened, nobody knows of.
-                    server.openings.retain(|other| *other != name);
+                    server.openings.retain(|other| other != name);
+                }
+                if opener.is_some() || name(&call) == "notifications/initialized" {
                     let caller = call.headers.text("authorization");
                     self.failed.insert(caller.replace("Bearer ", ""), now);
                 }

@@ -13,6 +13,8 @@ use super::head::Reply;
 use super::worker::Worker;
 use super::world::World;
 
+/// So long a session is too young for its client to be sent back.
+const YOUNG: Duration = Duration::from_secs(1);
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#;
 
 fn call_in(worker: &Worker, caller: &str, session: &str) -> Exchange {
@@ -165,7 +167,12 @@ fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
 /// A request whose client has sent so much of it by the time that its server says that its session is lost.
 fn refused_early(worker: &Worker, sent: &str, answer_ends: bool) -> Exchange {
     open_forwarded(worker, "a", "s1");
-    let head = head("a", "POST").header("mcp-session-id", "s1");
+    worker.world().advance(YOUNG);
+    early_in(worker, "s1", sent, answer_ends)
+}
+
+fn early_in(worker: &Worker, session: &str, sent: &str, answer_ends: bool) -> Exchange {
+    let head = head("a", "POST").header("mcp-session-id", session);
     let mut early = worker.request(&head.header("content-length", CALL.len().to_string()));
     early.headers();
     if !sent.is_empty() {
@@ -216,6 +223,30 @@ fn a_client_whose_request_was_refused_before_all_of_it_came_is_told_to_send_it_o
         assert_eq!(early.outcome().as_deref(), Some("redirected"));
         let again = call_in(&workers[0], "a", "s1");
         assert_eq!(again.server_headers().text("mcp-session-id"), "s2");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn who_loses_each_session_at_once_is_not_sent_back_again_and_again() {
+    for age in [Duration::ZERO, YOUNG - Duration::from_millis(1), YOUNG] {
+        let world = World::new("{}");
+        let workers = [world.worker()];
+        let mut first = refused_early(&workers[0], "", true);
+        lose(&workers, "s2");
+        assert_eq!(status(&first), "307");
+        first.close();
+        world.advance(age);
+        let mut again = early_in(&workers[0], "s1", "", true);
+        assert_eq!(again.server_headers().text("mcp-session-id"), "s2");
+        lose(&workers, "s3");
+        let is_young = age < YOUNG;
+        assert_eq!(status(&again), if is_young { "404" } else { "307" });
+        again.close();
+        let outcome = if is_young { "renewed" } else { "redirected" };
+        assert_eq!(again.outcome().as_deref(), Some(outcome));
+        let next = call_in(&workers[0], "a", "s1");
+        assert_eq!(next.server_headers().text("mcp-session-id"), "s3");
         assert_no_offences(&world);
     }
 }

@@ -182,7 +182,8 @@ impl Turmoil {
         let is_excused = journey.is_cut
             || journey.troubles != self.troubles
             || failed.is_some_and(|at| journey.began <= at + nanoseconds(BACKOFF));
-        assert!(succeeded || is_excused, "{request} fails");
+        let outcome = exchange.outcome();
+        assert!(succeeded || is_excused, "{request} fails: {outcome:?}");
         let group = &mut self.groups[client.group];
         match request.kind {
             Kind::Open if succeeded => group.session = Some(headers.text("mcp-session-id")),

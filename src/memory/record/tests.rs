@@ -119,8 +119,19 @@ fn idle_and_old_sessions_expire_to_the_millisecond() {
 /// The session "a", which was lost, and has "b" in its place.
 fn succeeded(used: u64) -> CallerRecord {
     let mut record = record(&[session(1, "a", 0)]);
-    record.succeed(&id("a"), session(1, "b", used));
+    record.succeed(&lost("a"), session(1, "b", used));
     record
+}
+
+/// A session that clients know by its id.
+fn lost(name: &str) -> Lost {
+    Lost {
+        id: id(name),
+        known_as: Some(id(name)),
+        rewritten: None,
+        versionless: false,
+        owned: false,
+    }
 }
 
 fn id(id: &str) -> SessionId {
@@ -144,11 +155,68 @@ fn a_lost_session_is_known_for_as_long_as_the_one_that_took_its_place() {
 #[test]
 fn one_that_took_no_known_sessions_place_stands_for_it_and_may_be_shared() {
     let mut record = record(&[session(1, "c", 0)]);
-    record.succeed(&id("a"), session(1, "b", 5));
+    let rewritten = Rewritten::parse(b"/on", b"other.test");
+    let a = Lost {
+        rewritten: rewritten.clone(),
+        versionless: true,
+        owned: true,
+        ..lost("a")
+    };
+    record.succeed(&a, session(1, "b", 5));
     let living = record.living(&digest(1), &id("a")).unwrap();
     assert_eq!(living.id, id("b"));
     assert!(living.shared && living.hidden && !living.latest);
+    assert!(living.owned && living.versionless);
+    assert_eq!(living.rewritten, rewritten);
     assert_eq!(record.latest(&digest(1)).unwrap().id, id("c"));
+}
+
+#[test]
+fn an_id_that_a_server_gives_again_leads_to_what_takes_its_place() {
+    let mut record = record(&[session(1, "a", 0)]);
+    for next in ["a", "b", "a", "a", "c", "d"] {
+        let now = record.living(&digest(1), &id("a")).unwrap();
+        let gone = Lost {
+            id: now.id.clone(),
+            ..lost("a")
+        };
+        record.succeed(&gone, session(1, next, 5));
+        let living = record.living(&digest(1), &id("a")).unwrap();
+        assert_eq!(living.id, id(next));
+        assert_eq!(living.hidden, next != "a");
+        assert_eq!(record.sessions.len(), if next == "a" { 1 } else { 2 });
+        record.expire(Millis(9), Duration::from_millis(5), Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn one_that_another_was_opened_beside_leads_there_with_all_that_it_stood_for() {
+    let mut record = succeeded(0);
+    let marked = Session {
+        owned: true,
+        latest: true,
+        ..session(1, "c", 7)
+    };
+    record.learn(marked.clone());
+    let gone = Lost {
+        id: id("b"),
+        ..lost("a")
+    };
+    for _ in 0..2 {
+        record.follow(&gone, &marked);
+        assert_eq!(ids(&record), ["a", "c"], "nobody knows b");
+        assert_eq!(record.living(&digest(1), &id("a")), Some(&marked));
+        assert_eq!(record.latest(&digest(1)), Some(&marked));
+    }
+    // Not known any more, but by its client.
+    record.follow(&lost("e"), &marked);
+    assert_eq!(record.living(&digest(1), &id("e")), Some(&marked));
+    let nobodys = Lost {
+        known_as: None,
+        ..lost("f")
+    };
+    record.follow(&nobodys, &marked);
+    assert_eq!(ids(&record), ["a", "c", "e"]);
 }
 
 #[test]
