@@ -443,7 +443,18 @@ impl Opened {
     }
 
     fn take(self, plugin: &Plugin, platform: &impl Platform) -> End {
-        let session = &self.session;
+        // Who came before that had no way to know of it.
+        let now = platform.now();
+        let session = &Session {
+            opened: now,
+            used: now,
+            ..self.session
+        };
+        let holder = Holder {
+            opened: now,
+            used: now,
+            ..self.holder
+        };
         let learn = |record: &mut CallerRecord| match &self.lost {
             Some(lost) => record.succeed(lost, session.clone()),
             None => record.learn(session.clone()),
@@ -453,7 +464,7 @@ impl Opened {
         signals.extend(plugin.keep_initialize(platform, request, &session.id, body));
         // What is not remembered is not shared: its ids would not be translated.
         let result = self.result.filter(|_| is_learned);
-        let change = Change::Take(Box::new((self.holder, result)));
+        let change = Change::Take(Box::new((holder, result)));
         (Some((self.reply, Outcome::Learned)), change, signals)
     }
 }

@@ -13,6 +13,7 @@
 //!    Passing ◄────┼─► Learned                               an initialize opened a session
 //!                 └─► Asking                                404 or 400 in a session: is it alive?
 //!                       ├─is lost─► Recovering ◄──► a seat  the answer waits for a session that takes its place
+//!                       │            │ └─is old─► Checking  ... and for a ping in one that was there before
 //!                       └─────────► Replaying ◄──┘          the request was sent again
 //! ```
 //! A transition takes the old state by value. The step that it yields says what the host is to do, and what to note.
@@ -47,7 +48,7 @@ use crate::subrequest::Subrequest;
 use self::kept::Body;
 pub use self::missing::Missing;
 pub use self::plugin::{Plugin, Request};
-pub use self::recover::Recovering;
+pub use self::recover::{Checking, Recovering};
 pub use self::reinitialize::Reinitializing;
 use self::replay::Refused;
 pub use self::replay::Replaying;
@@ -148,6 +149,8 @@ pub enum Exchange {
     Asking(Box<Asking>),
     /// The answer waits for another session.
     Recovering(Box<Recovering>),
+    /// The answer waits for a ping in another session.
+    Checking(Box<Checking>),
     /// The request was sent again, and its first answer waits for the second.
     Replaying(Box<Replaying>),
     /// An `initialize` was sent again, and its first answer waits for the second.
@@ -296,6 +299,7 @@ impl Exchange {
             | Self::Learned(_)
             | Self::Asking(_)
             | Self::Recovering(_)
+            | Self::Checking(_)
             | Self::Replaying(_)
             | Self::Reinitializing(_) => false,
         }
@@ -322,6 +326,7 @@ impl Exchange {
         match self {
             Self::Asking(asking) => asking.refused.body.lose(),
             Self::Recovering(recovering) => recovering.lose_body(),
+            Self::Checking(checking) => checking.lose_body(),
             _ => {}
         }
     }
@@ -331,7 +336,7 @@ impl Exchange {
     pub fn asks(&self) -> bool {
         matches!(
             self,
-            Self::Asking(_) | Self::Replaying(_) | Self::Reinitializing(_)
+            Self::Asking(_) | Self::Checking(_) | Self::Replaying(_) | Self::Reinitializing(_)
         )
     }
 
@@ -372,6 +377,7 @@ impl Exchange {
                 (outcome, Some(session.id))
             }
             Self::Recovering(recovering) => return recovering.over(plugin, platform),
+            Self::Checking(checking) => return checking.over(plugin, platform),
             Self::Replaying(replaying) => return replaying.over(plugin, platform),
             Self::Learned(learned) => return learned.over(plugin, platform),
             Self::Passing => return Vec::new(),

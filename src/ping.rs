@@ -100,6 +100,12 @@ impl InSession {
         !self.is_own || remembered.is_none_or(|session| session.shared)
     }
 
+    /// A request like this one in another session of its caller's.
+    #[must_use]
+    pub fn beside(&self, other: &Session) -> Self {
+        Self::repaired(other, self.headers.clone())
+    }
+
     /// The same request in this session, which took the place of its own.
     #[must_use]
     pub fn moved(self, successor: &Session) -> Self {

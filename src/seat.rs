@@ -146,6 +146,13 @@ impl Seat {
         }
     }
 
+    /// Whether anything that is written down here depends on a VM that may be no more.
+    #[must_use]
+    pub fn names_vms(&self) -> bool {
+        let is_under_way = matches!(self.state, State::Opening(_) | State::Closing(_));
+        is_under_way || !self.line.is_empty()
+    }
+
     /// Forgets what VMs left that are no more.
     pub fn forget_dead(&mut self, lives: impl Fn(u64) -> bool) {
         self.line.retain(|ticket| lives(ticket.vm));

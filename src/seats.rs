@@ -104,15 +104,22 @@ impl Seats {
         store: &impl Store,
         key: &Digest,
         knock: &Knock,
-        roster: &Roster,
         now: Millis,
     ) -> Result<Knocked, PlatformError> {
-        let lives = |vm| vm == knock.ticket.vm || roster.is_alive(vm, now);
+        let vm = knock.ticket.vm;
+        let mut is_signed = false;
         for _ in 0..TRIES {
-            let Some(mut place) = self.place(store, key, lives)? else {
+            let Some(mut place) = self.place(store, key, vm, now)? else {
                 return Ok(Knocked::NoSeat);
             };
-            place.seat.forget_dead(lives);
+            if place.seat.names_vms() {
+                // Read after the seat: a VM says that it lives before it begins anything.
+                let roster = Roster::read(store)?;
+                is_signed |= roster.is_alive(vm, now);
+                place
+                    .seat
+                    .forget_dead(|other| other == vm || roster.is_alive(other, now));
+            }
             place.seat.retire(now, self.idle_timeout, self.max_age);
             let came = place.seat.clone();
             let mut turn = place.seat.knock(knock, now, self.lease, self.queue);
@@ -144,6 +151,13 @@ impl Seats {
                     };
                     turn = place.seat.knock(knock, now, self.lease, self.queue);
                 }
+            }
+            // Others take what this VM begins for a dead one's, unless it has said before that it lives.
+            if place.seat.names_vms() && !is_signed {
+                if !Roster::read(store)?.is_alive(vm, now) {
+                    Roster::sign(store, vm, now)?;
+                }
+                is_signed = true;
             }
             if self.write(store, &place)? {
                 // A failure here must not leave a marker that nobody takes away.
@@ -425,18 +439,23 @@ impl Seats {
         &self,
         store: &impl Store,
         key: &Digest,
-        lives: impl Fn(u64) -> bool,
+        vm: u64,
+        now: Millis,
     ) -> Result<Option<Place>, PlatformError> {
         if let Some(place) = self.find(store, key)? {
             return Ok(Some(place));
         }
+        let read = |slot| Ok((slot, store.read(&self.table.key(slot))?));
+        let slots: Result<Vec<_>, _> = self.table.neighbours(key).map(read).collect();
+        let slots = slots?;
+        // Read last: a VM says that it lives before it begins anything.
+        let roster = Roster::read(store)?;
         let mut best: Option<(Millis, Place)> = None;
-        for slot in self.table.neighbours(key) {
-            let stored = store.read(&self.table.key(slot))?;
+        for (slot, stored) in slots {
             let token = stored.as_ref().map(|stored| stored.token);
             let other = Seat::decode(&stored.unwrap_or_default().value);
             let used = other.and_then(|mut seat| {
-                seat.forget_dead(&lives);
+                seat.forget_dead(|other| other == vm || roster.is_alive(other, now));
                 seat.used()
             });
             let used = used.unwrap_or_default();

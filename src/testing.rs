@@ -21,6 +21,8 @@ pub struct FakePlatform {
     fails_in: Cell<Option<u32>>,
     /// What another worker does before the next write.
     before_write: RefCell<Option<Act>>,
+    /// What another worker does after so many more calls of the store.
+    after_calls: RefCell<Option<(u32, Act)>>,
 }
 
 #[allow(dead_code, reason = "each test uses some of it")]
@@ -70,12 +72,34 @@ impl FakePlatform {
         *self.before_write.borrow_mut() = Some(Box::new(act));
     }
 
+    /// Has somebody else act once the store was called so often.
+    pub fn after_calls(&self, calls: u32, act: impl FnOnce(&FakePlatform) + 'static) {
+        *self.after_calls.borrow_mut() = Some((calls, Box::new(act)));
+    }
+
+    /// Whether somebody else is still to act.
+    pub fn is_act_pending(&self) -> bool {
+        self.after_calls.borrow().is_some()
+    }
+
     /// All keys with their values.
     pub fn dump(&self) -> Vec<(String, Vec<u8>)> {
         let data = self.data.borrow();
         data.iter()
             .map(|(key, stored)| (key.clone(), stored.value.clone()))
             .collect()
+    }
+
+    fn called(&self) {
+        let mut after = self.after_calls.borrow_mut();
+        match after.take() {
+            Some((0, act)) => {
+                drop(after);
+                act(self);
+            }
+            Some((calls, act)) => *after = Some((calls - 1, act)),
+            None => {}
+        }
     }
 
     fn may_fail(&self, call: &'static str) -> Result<(), PlatformError> {
@@ -95,11 +119,13 @@ impl FakePlatform {
 
 impl Store for FakePlatform {
     fn read(&self, key: &str) -> Result<Option<Stored>, PlatformError> {
+        self.called();
         self.may_fail("read")?;
         Ok(self.data.borrow().get(key).cloned())
     }
 
     fn write(&self, key: &str, value: &[u8], token: Option<u32>) -> Result<Written, PlatformError> {
+        self.called();
         let act = self.before_write.borrow_mut().take();
         if let Some(act) = act {
             act(self);

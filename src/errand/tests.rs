@@ -4,7 +4,6 @@ use super::*;
 use crate::config::Config;
 use crate::exchange::{Exchange, RequestAction};
 use crate::initialize_result::INITIALIZE_RESULT_BYTES;
-use crate::roster::Roster;
 use crate::seat::{Knock, Turn};
 use crate::seats::Knocked;
 use crate::testing::FakePlatform;
@@ -342,11 +341,8 @@ fn words_at(
         backoff: core::time::Duration::ZERO,
         since: Millis(0),
     };
-    let (roster, now) = (Roster::default(), platform.now());
-    match plugin
-        .seats
-        .knock(platform, &over.seat, &knock, &roster, now)
-    {
+    let now = platform.now();
+    match plugin.seats.knock(platform, &over.seat, &knock, now) {
         Ok(Knocked::Failed(words)) => Some(words),
         Ok(Knocked::Turn(Turn::Open)) => None,
         other => panic!("{other:?}"),

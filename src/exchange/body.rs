@@ -38,6 +38,7 @@ impl Exchange {
             Self::Missing(missing) => missing.wanted(),
             Self::Asking(asking) => asking.refused.body.wanted(),
             Self::Recovering(recovering) => recovering.wanted(),
+            Self::Checking(checking) => checking.wanted(),
             Self::Passing
             | Self::Waiting(_)
             | Self::Learned(_)
@@ -70,6 +71,10 @@ impl Exchange {
             Self::Recovering(recovering) => {
                 let recovering = recovering.body_came(bytes, ended);
                 (Self::Recovering(recovering), RequestAction::Continue.into())
+            }
+            Self::Checking(checking) => {
+                let checking = checking.body_came(bytes, ended);
+                (Self::Checking(checking), RequestAction::Continue.into())
             }
             other @ (Self::Passing
             | Self::Learned(_)

@@ -132,7 +132,8 @@ impl Body {
 
     /// All of it, if it was worth keeping and is whole.
     pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
-        self.kept.take().filter(|_| self.ended)
+        let ended = self.ended;
+        self.kept.take_if(|_| ended)
     }
 
     /// Some of it can't be read.

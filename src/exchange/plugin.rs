@@ -279,14 +279,7 @@ impl Plugin {
         seat: &Digest,
         knock: &Knock,
     ) -> Result<Knocked, PlatformError> {
-        let now = platform.now();
-        let mut roster = Roster::read(platform)?;
-        // Others take what this VM has begun for a dead one's, unless it has said that it lives.
-        if !roster.is_alive(self.vm, now) {
-            Roster::sign(platform, self.vm, now)?;
-            roster = Roster::read(platform)?;
-        }
-        self.seats.knock(platform, seat, knock, &roster, now)
+        self.seats.knock(platform, seat, knock, platform.now())
     }
 
     /// What is remembered of the request's caller; nothing if that can't be read.

@@ -15,6 +15,7 @@ use crate::errand::{Over, Purpose};
 use crate::initialize::Initialize;
 use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
+use crate::ping::Verdict;
 use crate::platform::Platform;
 use crate::seat::{Gone, Holder};
 use crate::time::Millis;
@@ -27,6 +28,14 @@ pub struct Recovering {
     refused: Refused,
     initialize: Initialize,
     waiter: Waiter,
+    /// A session that was opened before it came was lost as well.
+    has_checked: bool,
+}
+
+/// The answer waits for a ping in a session that may take the place of its own.
+pub struct Checking {
+    recovering: Box<Recovering>,
+    holder: Box<Holder>,
 }
 
 impl Refused {
@@ -82,6 +91,7 @@ impl Refused {
             refused: self,
             initialize,
             waiter,
+            has_checked: false,
         });
         let (exchange, step) = if platform.may_wait() {
             recovering.knock(plugin, platform)
@@ -188,7 +198,7 @@ impl Recovering {
     /// Asks for its turn.
     pub(super) fn knock(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
         let turn = match self.waiter.ask(plugin, platform) {
-            Asked::Joins(holder) => return self.join(plugin, platform, &holder),
+            Asked::Joins(holder) => return self.check(plugin, platform, holder),
             Asked::Takes(turn) => turn,
             Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
@@ -203,6 +213,33 @@ impl Recovering {
         };
         let step = Step::new(AnswerAction::Wait(self.waiter.seat, errand), signals);
         (Exchange::Recovering(self), step)
+    }
+
+    /// A session is there that may take the place of its own. If that was there before, it may be lost, too.
+    fn check(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        holder: Box<Holder>,
+    ) -> Settled {
+        let Refused {
+            request, session, ..
+        } = &self.refused;
+        if holder.opened >= request.came {
+            return self.join(plugin, platform, &holder);
+        }
+        if self.has_checked {
+            return self.give_up(plugin, platform, None);
+        }
+        self.has_checked = true;
+        let there = session.beside(&plugin.session_at(platform, request, &holder));
+        let ping = request.ping(plugin, platform, &there);
+        let checking = Checking {
+            recovering: self,
+            holder,
+        };
+        let exchange = Exchange::Checking(Box::new(checking));
+        (exchange, AnswerAction::Ask(ping).into())
     }
 
     /// The session that took the place of its own is there. Who opened it may not have known that it does.
@@ -256,5 +293,52 @@ impl Recovering {
         let session = Some(self.refused.session.id);
         let outcome = Signal::Outcome(Outcome::RecoverFailed, session);
         [outcome].into_iter().chain(left).collect()
+    }
+}
+
+impl Checking {
+    /// The next bytes of the request.
+    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Box<Self> {
+        self.recovering = self.recovering.body_came(bytes, ended);
+        self
+    }
+
+    pub(super) fn lose_body(&mut self) {
+        self.recovering.lose_body();
+    }
+
+    /// How many more bytes of the request are worth a look.
+    pub(super) fn wanted(&self) -> usize {
+        self.recovering.wanted()
+    }
+
+    /// The server has said whether it knows the other session, or nothing.
+    pub(super) fn answered(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        status: Option<u16>,
+    ) -> Settled {
+        let Self { recovering, holder } = self;
+        match Verdict::of(status) {
+            Verdict::Lives => recovering.join(plugin, platform, &holder),
+            Verdict::Unknown => recovering.give_up(plugin, platform, None),
+            Verdict::Refused(_) => {
+                let gone = Gone {
+                    caller: &holder.caller,
+                    session: &holder.session,
+                    opened_by: holder.opened,
+                };
+                let seat = recovering.waiter.seat;
+                let woken = woken(seat, plugin.seats.release(platform, &seat, gone));
+                let (exchange, step) = recovering.knock(plugin, platform);
+                (exchange, step.after(woken.into_iter().collect()))
+            }
+        }
+    }
+
+    /// Its client has gone, or its answer does not wait any longer.
+    pub(super) fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        self.recovering.over(plugin, platform)
     }
 }

@@ -79,6 +79,10 @@ impl Exchange {
                 let status = answer.and_then(|answer| answer.headers.status());
                 asking.answered(plugin, platform, status)
             }
+            Self::Checking(checking) => {
+                let status = answer.and_then(|answer| answer.headers.status());
+                checking.answered(plugin, platform, status)
+            }
             Self::Replaying(replaying) => replaying.answered(plugin, platform, answer),
             Self::Reinitializing(again) => again.answered(plugin, platform, answer),
             other => (other, AnswerAction::Continue.into()),
@@ -355,7 +359,12 @@ impl Request {
         settled(outcome, session, signals)
     }
 
-    fn ping(&self, plugin: &Plugin, platform: &impl Platform, session: &InSession) -> Subrequest {
+    pub(super) fn ping(
+        &self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        session: &InSession,
+    ) -> Subrequest {
         let config = &plugin.config.subrequest;
         session.ping(&self.cluster, config, platform.nonce())
     }

@@ -1,3 +1,6 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::*;
 use crate::memory::Rewritten;
 use crate::subrequest::Target;
@@ -38,6 +41,9 @@ fn knock(number: u64) -> Knock {
         since: Millis(0),
     }
 }
+
+/// When a VM that has said nothing since is no more.
+const DEAD: Millis = Millis(NOW.0 + 5_000);
 
 fn alone(number: u64) -> Knock {
     Knock {
@@ -83,8 +89,7 @@ fn id(session: u64) -> SessionId {
 }
 
 fn knocks(seats: &Seats, store: &FakePlatform, seat: u8, knock: &Knock, now: Millis) -> Knocked {
-    let roster = Roster::read(store).unwrap();
-    seats.knock(store, &key(seat), knock, &roster, now).unwrap()
+    seats.knock(store, &key(seat), knock, now).unwrap()
 }
 
 /// The session of this number is opened at the seat, by the ticket of the same number.
@@ -255,12 +260,14 @@ fn what_a_dead_vm_left_at_a_seat_makes_room_for_another() {
         };
         let turn = knocks(&seats, &store, 1, &dead, NOW);
         assert_eq!(turn, Knocked::Turn(Turn::Open));
-        open(&seats, &store, 2, 8, NOW);
+        let turn = knocks(&seats, &store, 2, &knock(8), NOW);
+        assert_eq!(turn, Knocked::NoSeat, "it lives, as far as is known");
+        open(&seats, &store, 2, 8, DEAD);
     }
 }
 
 #[test]
-fn one_whose_vm_has_just_said_that_it_lives_is_waited_for() {
+fn one_whose_vm_has_said_a_moment_ago_that_it_lives_is_waited_for() {
     let (seats, store) = seats(1);
     Roster::create(&store).unwrap();
     let other = Knock {
@@ -271,10 +278,8 @@ fn one_whose_vm_has_just_said_that_it_lives_is_waited_for() {
         knocks(&seats, &store, 1, &other, NOW),
         Knocked::Turn(Turn::Open)
     );
-    Roster::sign(&store, 66, NOW).unwrap();
     assert_eq!(knocks(&seats, &store, 1, &knock(8), NOW), WAITS);
-    let dead = Millis(NOW.0 + 5_000);
-    let turn = knocks(&seats, &store, 1, &knock(8), dead);
+    let turn = knocks(&seats, &store, 1, &knock(8), DEAD);
     assert_eq!(turn, Knocked::Turn(Turn::Open));
 }
 
@@ -514,15 +519,36 @@ fn of_two_who_knock_at_the_same_time_one_opens() {
 }
 
 #[test]
+fn of_two_vms_of_which_nobody_has_heard_before_one_opens_however_their_calls_interleave() {
+    for calls in 0.. {
+        let (seats, store) = seats(16);
+        Roster::create(&store).unwrap();
+        let turns = Rc::new(RefCell::new(Vec::new()));
+        let (rival, told) = (seats.clone(), turns.clone());
+        store.after_calls(calls, move |store| {
+            let other = Knock {
+                ticket: Ticket { number: 2, vm: 66 },
+                ..knock(2)
+            };
+            told.borrow_mut()
+                .push(knocks(&rival, store, 1, &other, NOW));
+        });
+        let turn = knocks(&seats, &store, 1, &knock(1), NOW);
+        if store.is_act_pending() {
+            assert!(calls > 6, "it says that it lives, looks, and writes");
+            break;
+        }
+        turns.borrow_mut().push(turn);
+        let opens = |turn: &&Knocked| **turn == Knocked::Turn(Turn::Open);
+        assert_eq!(turns.borrow().iter().filter(opens).count(), 1, "{calls}");
+    }
+}
+
+#[test]
 fn each_failure_of_the_store_is_an_error() {
     type Act = fn(&Seats, &FakePlatform) -> Result<(), PlatformError>;
     let acts: [Act; 9] = [
-        |seats, store| {
-            let roster = Roster::default();
-            seats
-                .knock(store, &key(1), &knock(8), &roster, NOW)
-                .map(|_| ())
-        },
+        |seats, store| seats.knock(store, &key(1), &knock(8), NOW).map(|_| ()),
         |seats, store| {
             let holder = holder(9, NOW);
             let result = Some(RESULT);
@@ -569,7 +595,7 @@ fn who_knocks_in_vain_because_the_store_fails_leaves_nothing_behind() {
     for call in 0.. {
         let (seats, store) = seats(16);
         store.fail_in(call);
-        let turn = seats.knock(&store, &key(1), &knock(8), &Roster::default(), NOW);
+        let turn = seats.knock(&store, &key(1), &knock(8), NOW);
         if store.is_failure_pending() {
             assert!(call > 5, "it looks for room, writes, and looks for a twin");
             break;
@@ -635,6 +661,7 @@ fn whatever_comes_to_stand_there_seats_take_no_more_than_their_ceiling() {
     let words = 48 + WORDS_BYTES;
     let mut sizes: Vec<usize> = store.dump().iter().map(|(_, value)| value.len()).collect();
     sizes.sort_unstable();
-    assert_eq!(sizes, [&[0][..], &[seat; 4], &[words; 4]].concat());
+    let roster = 16;
+    assert_eq!(sizes, [&[0, roster][..], &[seat; 4], &[words; 4]].concat());
     assert!(seat + words <= 40 * 1024, "what the README says");
 }

@@ -39,7 +39,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "an initialize answered from memory",
-        "1 get_buffer_bytes, 4 get_current_time_nanoseconds, 1 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 5 get_shared_data, 1 increment_metric, 1 send_local_response, 1 set_property, 1 random_get",
+        "1 get_buffer_bytes, 4 get_current_time_nanoseconds, 1 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 4 get_shared_data, 1 increment_metric, 1 send_local_response, 1 set_property, 1 random_get",
     ),
     (
         "an initialized answered by the filter",

@@ -31,6 +31,14 @@ enum Stage {
     Cut,
 }
 
+/// What a session is told before anybody gets it.
+const READY: &str = "notifications/initialized";
+
+/// On whose behalf a call is made.
+fn caller(call: &HttpCall) -> String {
+    call.headers.text("authorization").replace("Bearer ", "")
+}
+
 /// All that are under way, and whose they are.
 fn calls(workers: &[Worker]) -> Vec<(Key, HttpCall)> {
     let calls_of = |(n, worker): (usize, &Worker)| {
@@ -78,6 +86,9 @@ impl Errands {
             (Stage::AtServer(visit), Health::Well) => {
                 note("is answered");
                 server.leave(&visit);
+                if name(&call) == READY && visit.reply.headers.text(":status") != "202" {
+                    self.failed.insert(caller(&call), now);
+                }
                 return worker.answer(&call, visit.reply);
             }
             (stage @ (Stage::Up | Stage::AtServer(_)), Health::Silent) => stage,
@@ -91,9 +102,8 @@ impl Errands {
                     // What it has opened, nobody knows of.
                     server.openings.retain(|other| other != name);
                 }
-                if opener.is_some() || name(&call) == "notifications/initialized" {
-                    let caller = call.headers.text("authorization");
-                    self.failed.insert(caller.replace("Bearer ", ""), now);
+                if opener.is_some() || name(&call) == READY {
+                    self.failed.insert(caller(&call), now);
                 }
                 if dice.once_in(2) {
                     return worker.reset(&call);

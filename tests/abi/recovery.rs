@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::calls::HttpCall;
 use super::crowd::{
-    LOOK, assert_no_offences, assert_opened, head, initialize, knock, message, name, open, opened,
-    send, status, the_call,
+    LOOK, assert_no_offences, assert_opened, delete, head, initialize, knock, message, name, open,
+    open_but_for_the_notice, opened, send, status, the_call,
 };
 use super::exchange::Exchange;
 use super::faults::{Fault, When};
@@ -268,4 +268,296 @@ fn a_request_of_which_a_piece_could_not_be_read_is_not_sent_again() {
     assert_eq!(status(&early), "404");
     early.close();
     assert_eq!(early.outcome().as_deref(), Some("renewed"));
+}
+
+#[test]
+fn nobody_goes_on_in_a_successor_that_has_not_been_told_that_it_is_ready() {
+    for config in ["{}", r#"{"on_reinitialize":"reuse"}"#] {
+        let world = World::new(config);
+        let workers = [world.worker(), world.worker()];
+        if config == "{}" {
+            open_forwarded(&workers[0], "a", "s1");
+        } else {
+            let mut opener = knock(&workers[0], "a", "1");
+            open(&workers, "s1");
+            assert_opened(&mut opener, "1", "s1");
+        }
+        world.advance(YOUNG);
+        let mut first = call_in(&workers[0], "a", "s1");
+        let mut second = call_in(&workers[1], "a", "s1");
+        let mut third = call_in(&workers[1], "a", "s1");
+        let (_, call) = is_lost(&mut first, &workers);
+        assert_eq!(name(&call), "initialize");
+        third.answer(&Reply::new(404));
+        let ping = &workers[1].calls()[0];
+        workers[1].answer(ping, Reply::new(404));
+        let (opener, ready) = open_but_for_the_notice(&workers, "s2");
+        assert_eq!(name(&ready), "notifications/initialized");
+        second.answer(&Reply::new(404));
+        let ping = &workers[1].calls()[0];
+        assert_eq!(name(ping), "ping");
+        workers[1].answer(ping, Reply::new(404));
+        world.advance(LOOK);
+        assert_eq!(the_call(&workers).1.order, ready.order, "all wait for this");
+        let early = call_in(&workers[1], "a", "s1");
+        assert_eq!(early.server_headers().text("mcp-session-id"), "s1");
+        opener.answer(&ready, Reply::new(202));
+        world.settle();
+        for _ in 0..3 {
+            let worker = workers.iter().find(|worker| !worker.calls().is_empty());
+            let worker = worker.expect("it is sent again");
+            let again = &worker.calls()[0];
+            assert_eq!(again.headers.text("mcp-session-id"), "s2");
+            assert_eq!(name(again), "tools/call");
+            worker.answer(again, Reply::new(202));
+        }
+        for exchange in [&first, &second, &third] {
+            assert_eq!(status(exchange), "202");
+        }
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn an_initialize_that_waits_is_not_given_the_refusal_of_the_dead_session_that_it_was_put_into() {
+    for ended in [true, false] {
+        let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
+        let workers = [world.worker()];
+        let worker = &workers[0];
+        let mut first = knock(worker, "a", "1");
+        open(&workers, "s1");
+        assert_opened(&mut first, "1", "s1");
+        let mut waiting = worker.request(&head("a", "POST"));
+        waiting.headers();
+        assert_eq!(waiting.server_headers().text("mcp-session-id"), "s1");
+        waiting.body(OTHER).end();
+        waiting.answer_headers(&Reply::new(404), ended);
+        if !ended {
+            waiting.answer_body("not found").answer_end();
+        }
+        assert_eq!(status(&waiting), "none");
+        world.advance(Duration::from_secs(7));
+        let (_, call) = the_call(&workers);
+        assert_eq!(name(&call), "DELETE");
+        worker.answer(&call, Reply::new(404));
+        open(&workers, "s2");
+        assert_eq!(status(&waiting), "200");
+        let headers = waiting.at_client().headers.unwrap();
+        assert_eq!(headers.text("mcp-session-id"), "s2");
+        waiting.close();
+        assert_no_offences(&world);
+    }
+}
+
+/// An initialize of a client that can do more than the others.
+const OTHER: &str = r#"{"jsonrpc":"2.0","id":"1","method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"sampling":{}},"clientInfo":{"name":"other","version":"1"}}}"#;
+
+#[test]
+fn an_initialize_that_can_wait_no_longer_is_sent_again_if_it_was_refused_in_a_dead_session() {
+    let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
+    let workers = [world.worker()];
+    let mut first = knock(&workers[0], "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut first, "1", "s1");
+    let mut waiting = workers[0].request(&head("a", "POST"));
+    waiting.headers().body(OTHER).end();
+    waiting.answer(&Reply::new(404).body("not found"));
+    world.fail("proxy_get_shared_data", When::Always, Fault::Status(10));
+    world.advance(LOOK);
+    world.heal();
+    let (worker, again) = the_call(&workers);
+    assert_eq!(name(&again), "initialize");
+    assert_eq!(again.headers.text("mcp-session-id"), "");
+    worker.answer(&again, opened(&again, "s2"));
+    assert_eq!(status(&waiting), "200");
+    let headers = waiting.at_client().headers.unwrap();
+    assert_eq!(headers.text("mcp-session-id"), "s2");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn an_answer_that_waited_in_vain_goes_on_though_the_client_can_not_be_told_anything_better() {
+    for refusal in [Reply::new(404), Reply::new(404).body("not found")] {
+        let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
+        let workers = [world.worker()];
+        let mut first = knock(&workers[0], "a", "1");
+        open(&workers, "s1");
+        assert_opened(&mut first, "1", "s1");
+        let mut waiting = workers[0].request(&head("a", "POST"));
+        waiting.headers().body(OTHER).end();
+        waiting.answer(&refusal);
+        world.advance(Duration::from_secs(7));
+        let (worker, call) = the_call(&workers);
+        worker.answer(&call, Reply::new(404));
+        let (worker, call) = the_call(&workers);
+        world.fail("proxy_send_local_response", When::Always, Fault::Status(2));
+        worker.answer(&call, Reply::new(503));
+        world.heal();
+        assert_eq!(status(&waiting), "404");
+        assert!(waiting.is_answered());
+    }
+}
+
+#[test]
+fn an_initialize_that_was_refused_amid_its_body_comes_again_and_is_in_no_older_session() {
+    for config in ["{}", r#"{"on_reinitialize":"reuse"}"#] {
+        for cut in [0, 20, 60] {
+            let world = World::new(config);
+            let workers = [world.worker()];
+            let worker = &workers[0];
+            if config == "{}" {
+                open_forwarded(worker, "a", "s1");
+            } else {
+                let mut first = knock(worker, "a", "1");
+                open(&workers, "s1");
+                assert_opened(&mut first, "1", "s1");
+            }
+            let body = initialize("2");
+            let mut early = worker.request(&head("a", "POST"));
+            early.headers();
+            assert_eq!(early.server_headers().text("mcp-session-id"), "s1");
+            if cut > 0 {
+                early.body(&body[..cut]);
+            }
+            early.answer_headers(&Reply::new(404), false);
+            early.body(&body[cut..]).end();
+            early.answer_end();
+            // Whether its method was known by then decides who sends it again.
+            if cut == 60 && config != "{}" {
+                assert_eq!(status(&early), "307");
+                early.close();
+                assert_eq!(early.outcome().as_deref(), Some("redirected"));
+                let again = knock(worker, "a", "2");
+                if config == "{}" {
+                    assert_eq!(again.server_headers().text("mcp-session-id"), "");
+                } else {
+                    assert_eq!(status(&again), "200", "it shares s1, as far as is known");
+                }
+                continue;
+            }
+            let (_, ping) = the_call(&workers);
+            assert_eq!(name(&ping), "ping");
+            worker.answer(&ping, Reply::new(404));
+            let (_, again) = the_call(&workers);
+            assert_eq!(name(&again), "initialize");
+            assert_eq!(again.headers.text("mcp-session-id"), "");
+            worker.answer(&again, opened(&again, "s2"));
+            assert_eq!(status(&early), "200");
+            let headers = early.at_client().headers.unwrap();
+            assert_eq!(headers.text("mcp-session-id"), "s2");
+            assert_no_offences(&world);
+        }
+    }
+}
+
+#[test]
+fn an_initialize_whose_method_comes_while_its_session_is_recovered_is_sent_again_alone() {
+    for is_opened in [true, false] {
+        let world = World::new("{}");
+        let workers = [world.worker()];
+        let worker = &workers[0];
+        open_forwarded(worker, "a", "s1");
+        let body = initialize("2");
+        let mut early = worker.request(&head("a", "POST"));
+        early.headers().answer_headers(&Reply::new(404), false);
+        let (_, ping) = the_call(&workers);
+        worker.answer(&ping, Reply::new(404));
+        early.body(&body).end();
+        early.answer_end();
+        if is_opened {
+            open(&workers, "s2");
+        } else {
+            let (_, call) = the_call(&workers);
+            worker.answer(&call, Reply::new(503));
+        }
+        let (_, again) = the_call(&workers);
+        assert_eq!(again.body, body.as_bytes());
+        assert_eq!(again.headers.text("mcp-session-id"), "");
+        worker.answer(&again, opened(&again, "s3"));
+        assert_eq!(status(&early), "200");
+        let headers = early.at_client().headers.unwrap();
+        assert_eq!(headers.text("mcp-session-id"), "s3");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn a_cancel_that_is_refused_amid_its_body_leaves_nobody_standing_in_line() {
+    let config = r#"{"on_reinitialize":"queue","hold_request_headers":true,"session":{"queue_timeout":"5m"}}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let worker = &workers[0];
+    let mut holder = knock(worker, "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut holder, "1", "s1");
+    let silent = send(worker, &head("a", "POST"), CALL);
+    assert!(silent.is_sent(), "from now on s1 is shared");
+    drop(silent);
+    let mut other = knock(worker, "b", "1");
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+    let (start, rest) = cancel.split_at(60);
+    let mut early = worker.request(&head("a", "POST").header("mcp-session-id", "s1"));
+    early.headers().body(start);
+    assert!(early.at_server().headers.is_some());
+    early.answer_headers(&Reply::new(404), false);
+    let (_, ping) = the_call(&workers);
+    worker.answer(&ping, Reply::new(404));
+    open(&workers, "s2");
+    assert_opened(&mut other, "1", "s2");
+    // It means no request that anybody knows of.
+    early.body(rest).end();
+    early.answer_end();
+    delete(worker, "b", "s2");
+    open(&workers, "s3");
+    let (_, again) = the_call(&workers);
+    assert_eq!(again.headers.text("mcp-session-id"), "s3");
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&early), "202");
+    early.close();
+    delete(worker, "a", "s1");
+    let mut next = knock(worker, "b", "1");
+    open(&workers, "s4");
+    assert_opened(&mut next, "1", "s4");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn an_answer_that_could_not_be_resumed_at_once_is_though_its_request_still_comes() {
+    let world = World::new("{}");
+    let workers = [world.worker()];
+    let mut early = refused_early(&workers[0], &CALL[..10], false);
+    let (worker, ping) = the_call(&workers);
+    world.fail("proxy_continue_stream", When::Always, Fault::Status(2));
+    worker.answer(&ping, Reply::new(200));
+    world.heal();
+    early.body(&CALL[10..20]);
+    assert_eq!(status(&early), "none");
+    world.advance(Duration::from_millis(250));
+    assert_eq!(status(&early), "404");
+    early.body(&CALL[20..]).end();
+    early.answer_end();
+    assert!(early.is_answered());
+}
+
+#[test]
+fn nobody_is_sent_back_for_a_version_that_could_not_be_dropped() {
+    for fails in [false, true] {
+        let world = World::new("{}");
+        let workers = [world.worker()];
+        let worker = &workers[0];
+        open_forwarded(worker, "a", "s1");
+        let head = head("a", "POST").header("mcp-session-id", "s1");
+        let head = head.header("mcp-protocol-version", "2025-06-18");
+        let mut early = worker.request(&head);
+        early.headers().answer_headers(&Reply::new(400), true);
+        let (_, ping) = the_call(&workers);
+        worker.answer(&ping, Reply::new(400));
+        let (_, ping) = the_call(&workers);
+        if fails {
+            world.fail("proxy_set_shared_data", When::Always, Fault::Status(10));
+        }
+        worker.answer(&ping, Reply::new(200));
+        world.heal();
+        assert_eq!(status(&early), if fails { "400" } else { "307" });
+    }
 }

@@ -107,6 +107,8 @@ impl Stage {
                     look(&self.world, n, Sight::Advance(calls, &made));
                 }
                 Step::Exchange(exchange) => {
+                    // No exchange begins in the same moment as the one before it.
+                    self.world.advance(Duration::from_millis(1));
                     let seen = self.exchange(exchange);
                     look(&self.world, n, Sight::Exchange(exchange, &seen));
                 }

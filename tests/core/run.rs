@@ -13,7 +13,10 @@ pub fn run(scenario: &Scenario) {
         let at = format!("{}.json '{}' step {number}", scenario.file, scenario.name);
         match step {
             Step::Advance(by, calls) => check_calls(&at, &envoy.advance(*by, calls), calls),
-            Step::Exchange(exchange) => check(&at, &envoy.exchange(exchange), exchange),
+            Step::Exchange(exchange) => {
+                envoy.pass_time();
+                check(&at, &envoy.exchange(exchange), exchange);
+            }
         }
     }
 }
