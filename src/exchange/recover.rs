@@ -182,9 +182,6 @@ impl Recovering {
         over: &Over,
     ) -> Settled {
         let is_own = self.waiter.errand_over(over);
-        if is_own && matches!(over.reply, Some((_, Outcome::PassedInitialize))) {
-            return self.give_up(plugin, platform, None);
-        }
         let (exchange, step) = self.knock(plugin, platform);
         match (exchange, &step.action) {
             // What it has come to could not be written down: nobody would ever wake it.
