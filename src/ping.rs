@@ -34,6 +34,23 @@ pub struct InSession {
 }
 
 impl InSession {
+    /// A request in this session, whose client sent an id or did not; `named` is that id, if the session stands for
+    /// another one.
+    #[must_use]
+    pub fn new(
+        session: &Session,
+        is_own: bool,
+        named: Option<SessionId>,
+        headers: Headers,
+    ) -> Self {
+        let within = if is_own {
+            Self::own(session, headers)
+        } else {
+            Self::repaired(session, headers)
+        };
+        Self { named, ..within }
+    }
+
     /// A request that carries the id itself.
     #[must_use]
     pub fn own(session: &Session, headers: Headers) -> Self {
@@ -110,12 +127,7 @@ impl InSession {
     #[must_use]
     pub fn moved(self, successor: &Session) -> Self {
         let named = self.client_id().cloned();
-        let moved = if self.is_own {
-            Self::own(successor, self.headers)
-        } else {
-            Self::repaired(successor, self.headers)
-        };
-        Self { named, ..moved }
+        Self::new(successor, self.is_own, named, self.headers)
     }
 }
 

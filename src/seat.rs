@@ -268,6 +268,16 @@ impl Seat {
         }
     }
 
+    /// A POST in this session is about to go up. Says whether it may: not while a session is being ended here, as that
+    /// may be the one. `part` of a lease may pass before its use is written down.
+    pub fn enter(&mut self, session: &SessionId, now: Millis, part: Duration) -> bool {
+        let is_due = |holder: &mut Holder| now.since(holder.used) >= part;
+        if self.holder(session).is_some_and(is_due) {
+            self.touch(session, now);
+        }
+        !matches!(self.state, State::Closing(_))
+    }
+
     /// Nobody is to share this session any more, and it need not be waited for.
     pub fn distrust(&mut self, session: &SessionId) {
         if let Some(holder) = self.holder(session) {

@@ -4,6 +4,7 @@
 //! A seat stands in one of the slots that its key chooses. If all are taken, the one whose session was not used for the
 //! longest time goes, unless somebody waits for it.
 
+use core::cell::Cell;
 use core::time::Duration;
 
 use crate::attendance::PART;
@@ -275,6 +276,25 @@ impl Seats {
         now: Millis,
     ) -> Result<Changed, PlatformError> {
         self.amend(store, key, |seat| seat.touch(session, now))
+    }
+
+    /// See [`Seat::enter`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn enter(
+        &self,
+        store: &impl Store,
+        key: &Digest,
+        session: &SessionId,
+        now: Millis,
+    ) -> Result<bool, PlatformError> {
+        let part = self.lease / (PART + 1);
+        let may_enter = Cell::new(true);
+        self.amend(store, key, |seat| {
+            may_enter.set(seat.enter(session, now, part));
+        })?;
+        Ok(may_enter.get())
     }
 
     /// See [`Seat::distrust`].

@@ -6,6 +6,7 @@ use super::{Belongs, Exchange, Held, Missing, Plugin, Request, RequestAction, Se
 use crate::caller;
 use crate::config::{Mode, OnReinitialize, without_query};
 use crate::headers::{self, Headers};
+use crate::initialize::Initialize;
 use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
@@ -175,10 +176,18 @@ impl<P: Platform> Arrival<'_, P> {
         let Some(initialize) = plugin.remembered_initialize(platform, &self.request) else {
             return self.go_without();
         };
-        let body = self.body(true);
-        let (request, headers) = (self.request, self.headers);
-        Missing::new(plugin, platform, request, headers, body, false, initialize)
-            .knock(plugin, platform)
+        self.wait_for_session(None, initialize)
+    }
+
+    fn wait_for_session(self, belongs: Option<Belongs>, initialize: Initialize) -> Went {
+        let (plugin, platform) = (self.plugin, self.platform);
+        let held = Held {
+            body: self.body(true),
+            request: self.request,
+            headers: self.headers,
+            belongs,
+        };
+        Missing::new(plugin, platform, held, false, initialize).knock(plugin, platform)
     }
 
     fn go_without(self) -> Went {
@@ -227,9 +236,22 @@ impl<P: Platform> Arrival<'_, P> {
         if self.can_hold() && (is_translated || needs_method) {
             return self.hold(Some(belongs));
         }
+        if self.can_hold() {
+            return self.go_in(belongs);
+        }
         // Where headers can't wait, it gets its session at once. Should it turn out to be an initialize, the filter
         // answers it, or sends it once more.
         self.forward(belongs)
+    }
+
+    /// It goes on in the session that it names; if one is just being ended, in what is opened in the place of its own.
+    fn go_in(self, belongs: Belongs) -> Went {
+        let (plugin, platform, session) = (self.plugin, self.platform, &belongs.session);
+        let initialize = plugin.initialize_after_ending(platform, &self.request, session);
+        let Some(initialize) = initialize else {
+            return self.forward(belongs);
+        };
+        self.wait_for_session(Some(belongs), initialize)
     }
 
     fn observe(self, belongs: &Belongs) -> Went {

@@ -10,7 +10,7 @@ use crate::config::OnReinitialize;
 use crate::headers::Headers;
 use crate::ids::Ids;
 use crate::initialize::INITIALIZE_BYTES;
-use crate::memory::{CallerRecord, Session};
+use crate::memory::{CallerRecord, Lost, Session};
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -155,12 +155,26 @@ impl Held {
                 let session = held.belongs.map(|belongs| belongs.session.id);
                 announced(session).body_came(bytes, ended)
             }
-            Some(Kind::Initialize | Kind::Initialized | Kind::Other) => match held.belongs {
-                Some(belongs) => {
-                    belongs.forward(plugin, platform, held.request, held.headers, held.body)
-                }
-                None => held.go_without(plugin, platform, ended),
-            },
+            Some(Kind::Initialize | Kind::Initialized | Kind::Other) => {
+                held.go_in(plugin, platform, ended)
+            }
+        }
+    }
+
+    /// It goes on in its session; if one is just being ended, in what is opened in the place of its own.
+    fn go_in(self, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
+        let initialize = self.belongs.as_ref().and_then(|belongs| {
+            plugin.initialize_after_ending(platform, &self.request, &belongs.session)
+        });
+        if let Some(initialize) = initialize {
+            return Missing::new(plugin, platform, self, !ended, initialize)
+                .knock(plugin, platform);
+        }
+        match self.belongs {
+            Some(belongs) => {
+                belongs.forward(plugin, platform, self.request, self.headers, self.body)
+            }
+            None => self.go_without(plugin, platform, ended),
         }
     }
 
@@ -173,9 +187,7 @@ impl Held {
                 RequestAction::Continue.into(),
             );
         };
-        let (request, headers, body) = (self.request, self.headers, self.body);
-        Missing::new(plugin, platform, request, headers, body, !ended, initialize)
-            .knock(plugin, platform)
+        Missing::new(plugin, platform, self, !ended, initialize).knock(plugin, platform)
     }
 
     fn is_owned(&self) -> bool {
@@ -334,6 +346,22 @@ impl Replying {
 }
 
 impl Belongs {
+    /// What is to be known of its session once that is lost.
+    pub(super) fn lost(&self) -> Lost {
+        let named = self.named.clone();
+        InSession::new(&self.session, self.is_own, named, Headers::default()).lost()
+    }
+
+    /// The same in this session, which took the place of its own.
+    pub(super) fn moved(self, session: Session) -> Self {
+        let own = self.is_own.then_some(self.session.id);
+        Self {
+            session,
+            is_own: self.is_own,
+            named: self.named.or(own),
+        }
+    }
+
     /// The request goes up in its session.
     pub(super) fn forward(
         self,
@@ -373,12 +401,7 @@ impl Belongs {
             RequestAction::Forward(edits, ids)
         };
         let is_renamed = named.is_some();
-        let mut in_session = if is_own {
-            InSession::own(&session, headers)
-        } else {
-            InSession::repaired(&session, headers)
-        };
-        in_session.named = named;
+        let in_session = InSession::new(&session, is_own, named, headers);
         let outcome = if is_own && !is_renamed {
             Outcome::PassedOwnId
         } else {

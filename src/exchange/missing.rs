@@ -1,10 +1,11 @@
-//! A request of a caller that has no session: the filter opens one, with an `initialize` that it remembers, and the
-//! request goes on in that. Who comes meanwhile waits for the same one, on whatever worker.
+//! A request of a caller that has no session, or whose session is just being ended for another: the filter opens one, with
+//! an `initialize` that it remembers, and the request goes on in that. Who comes meanwhile waits for the same one, on
+//! whatever worker.
 
 use super::body::Went;
 use super::kept::Body;
 use super::waiter::{Asked, BACKOFF, Patience, Waiter};
-use super::{Belongs, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
+use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
 use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
@@ -19,6 +20,8 @@ pub struct Missing {
     request: Request,
     headers: Headers,
     body: Body,
+    /// The session that it belonged to, and that is just being ended.
+    ended: Option<Belongs>,
     initialize: Initialize,
     waiter: Waiter,
     /// Some of the request's body waits, and more is to come.
@@ -40,13 +43,21 @@ impl Missing {
     pub(super) fn new(
         plugin: &Plugin,
         platform: &impl Platform,
-        request: Request,
-        headers: Headers,
-        body: Body,
+        held: Held,
         is_amid_body: bool,
         initialize: Initialize,
     ) -> Box<Self> {
-        let own = plugin.digest_at("missing", &request.endpoint, &request.caller);
+        let Held {
+            request,
+            headers,
+            belongs: ended,
+            body,
+        } = held;
+        let own = match &ended {
+            // Others that lost it share what takes its place.
+            Some(ended) => plugin.digest_of("successor", &request, &ended.session.id),
+            None => plugin.digest_at("missing", &request.endpoint, &request.caller),
+        };
         let mode = plugin.on_reinitialize();
         let (seat, capabilities) = match (mode, plugin.seat(&request)) {
             // All clients of the caller share what is opened.
@@ -65,6 +76,7 @@ impl Missing {
             request,
             headers,
             body,
+            ended,
             initialize,
             waiter,
             is_amid_body,
@@ -116,11 +128,12 @@ impl Missing {
             Asked::Takes(turn) => turn,
             Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
-        let purpose = || match plugin.on_reinitialize() {
-            OnReinitialize::Reuse => Purpose::Share,
-            OnReinitialize::Forward | OnReinitialize::Queue => Purpose::Serve,
-        };
         let (request, headers) = (&self.request, &self.headers);
+        let purpose = || match (&self.ended, plugin.on_reinitialize()) {
+            (Some(ended), _) => Purpose::Replace(ended.lost()),
+            (None, OnReinitialize::Reuse) => Purpose::Share,
+            (None, OnReinitialize::Forward | OnReinitialize::Queue) => Purpose::Serve,
+        };
         let taken = self
             .waiter
             .take_turn(turn, request, headers, &self.initialize, purpose);
@@ -181,27 +194,32 @@ impl Missing {
 
     /// It goes up: in this session, or as it came.
     fn go_on(self, plugin: &Plugin, platform: &impl Platform, session: Option<Session>) -> Went {
-        let Some(session) = session else {
-            let sent = Sent::new(self.request, self.body, Outcome::PassedNoSession);
-            return (Exchange::Sent(sent), RequestAction::Continue.into());
-        };
-        let belongs = Belongs {
-            session,
-            is_own: false,
-            named: None,
-        };
         let Self {
             request,
             headers,
             body,
+            ended,
             ..
         } = self;
+        let (belongs, outcome) = match (session, ended) {
+            (None, None) => {
+                let sent = Sent::new(request, body, Outcome::PassedNoSession);
+                return (Exchange::Sent(sent), RequestAction::Continue.into());
+            }
+            (None, Some(ended)) => return ended.forward(plugin, platform, request, headers, body),
+            (Some(session), None) => {
+                let belongs = Belongs {
+                    session,
+                    is_own: false,
+                    named: None,
+                };
+                (belongs, Outcome::Opened)
+            }
+            (Some(session), Some(ended)) => (ended.moved(session), Outcome::Recovered),
+        };
         let (exchange, step) = belongs.forward(plugin, platform, request, headers, body);
         match exchange {
-            Exchange::Sent(sent) => {
-                let outcome = Outcome::Opened;
-                (Exchange::Sent(Sent { outcome, ..sent }), step)
-            }
+            Exchange::Sent(sent) => (Exchange::Sent(Sent { outcome, ..sent }), step),
             other => (other, step),
         }
     }

@@ -53,6 +53,13 @@ pub struct Request {
     pub(super) has_own_id: bool,
 }
 
+impl Request {
+    /// Whether a session for it can be written down at a seat: that has bounds.
+    pub(super) fn is_bounded(&self) -> bool {
+        Rewritten::parse(&self.path, &self.authority).is_some()
+    }
+}
+
 impl Plugin {
     /// A plugin with this configuration; `secret` is the operator's, `vm` a number that no other VM has.
     #[must_use]
@@ -176,9 +183,7 @@ impl Plugin {
         platform: &impl Platform,
         request: &Request,
     ) -> Option<Initialize> {
-        // What is written down of a seat has bounds.
-        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
-        if !(self.opens_missing() && is_bounded && platform.may_wait()) {
+        if !(self.opens_missing() && request.is_bounded() && platform.may_wait()) {
             return None;
         }
         let find = |whose| self.initializes.find(platform, &whose).ok().flatten();
@@ -236,6 +241,36 @@ impl Plugin {
     ) -> Digest {
         let parts = [endpoint.as_bytes(), caller.as_bytes()];
         self.key.digest(what, parts.map(<[u8; 32]>::as_slice))
+    }
+
+    /// What a session is opened with for a POST whose own is just being ended, as sessions take turns. Nothing if that is
+    /// not so: then its lease is renewed. Nor if the request can't wait, or it is not known what opened its session.
+    pub(super) fn initialize_after_ending(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        session: &Session,
+    ) -> Option<Initialize> {
+        let takes_turns = self.on_reinitialize() == OnReinitialize::Queue && self.recovers();
+        let seat = self.seat(request).filter(|_| takes_turns)?;
+        let (seats, now) = (&self.seats, platform.now());
+        if seats.enter(platform, &seat, &session.id, now).ok()? || !platform.may_wait() {
+            return None;
+        }
+        self.kept_initialize(platform, request, &session.id)
+    }
+
+    /// What opened a session, if that is remembered.
+    pub(super) fn kept_initialize(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        session: &SessionId,
+    ) -> Option<Initialize> {
+        let whose = self.digest_of("initialize", request, session);
+        let kept = self.initializes.find(platform, &whose).ok().flatten();
+        kept.filter(|_| request.is_bounded())
+            .and_then(Initialize::parse)
     }
 
     /// A session that has ended keeps its seat for nobody.

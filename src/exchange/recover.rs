@@ -20,7 +20,8 @@ use crate::platform::Platform;
 use crate::seat::{Gone, Holder};
 use crate::time::Millis;
 
-/// A request whose session was so young when it came is not sent back to its client, who might have no end of that.
+/// A request in a session that had so lately taken the place of another one is not sent back to its client, who might
+/// have no end of that.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// It waits for the session that takes the place of its own.
@@ -59,9 +60,7 @@ impl Refused {
             return Ok(settled(outcome, session.id, signals));
         }
         let (request, lost) = (&self.request, &self.session.id);
-        let whose = plugin.digest_of("initialize", request, lost);
-        let kept = plugin.initializes.find(platform, &whose);
-        let Some(initialize) = kept.ok().flatten().and_then(Initialize::parse) else {
+        let Some(initialize) = plugin.kept_initialize(platform, request, lost) else {
             return Err(Box::new(self));
         };
         let (seat, since) = match (mode, plugin.seat(request)) {
@@ -123,7 +122,9 @@ impl Refused {
         if self.is_misplaced_initialize() {
             return self.reinitialize(plugin, platform);
         }
-        let is_young = self.request.came.since(self.session.opened) < YOUNG;
+        // Was it opened just now in the place of another, for the client that was sent back then?
+        let is_again = self.session.hidden || self.session.id == successor.id;
+        let is_young = is_again && self.request.came.since(self.session.opened) < YOUNG;
         let seat = plugin.seat(&self.request);
         let is_post = self.session.headers().get(":method") == Some(b"POST");
         let attends = seat.filter(|_| is_post);

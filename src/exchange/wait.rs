@@ -10,7 +10,7 @@ use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
 use crate::initialize::Initialize;
 use crate::initialize_result::version_in;
-use crate::memory::{Rewritten, Session};
+use crate::memory::Session;
 use crate::outcome::Outcome;
 use crate::ping::InSession;
 use crate::platform::Platform;
@@ -120,10 +120,8 @@ impl Waiting {
         session: Option<InSession>,
         body: Vec<u8>,
     ) -> Result<Self, Box<Exchange>> {
-        // What is written down of a seat has bounds.
-        let is_bounded = Rewritten::parse(&request.path, &request.authority).is_some();
         let (seat, parsed) = (plugin.seat(&request), Initialize::parse(body.clone()));
-        let (Some(seat), Some(initialize), true) = (seat, parsed, is_bounded) else {
+        let (Some(seat), Some(initialize), true) = (seat, parsed, request.is_bounded()) else {
             return Err(Box::new(passed_initialize(request, session, body)));
         };
         let capabilities = plugin.capabilities(&initialize);

@@ -94,10 +94,16 @@ impl Errands {
             (stage @ (Stage::Up | Stage::AtServer(_)), Health::Silent) => stage,
             (stage, _) => {
                 note("fails");
+                let opener = opener(&call.body);
                 if let Stage::AtServer(visit) = &stage {
                     server.leave(visit);
+                    if opener.is_some() {
+                        server.forget(&visit.reply.headers.text("mcp-session-id"));
+                    }
                 }
-                let opener = opener(&call.body);
+                if name(&call) == "DELETE" {
+                    server.forget(&call.headers.text("mcp-session-id"));
+                }
                 if let Some(name) = &opener {
                     // What it has opened, nobody knows of.
                     server.openings.retain(|other| other != name);

@@ -11,6 +11,7 @@ use super::head::{Headers, Reply};
 pub struct Mortal {
     /// What it answers in a session that it does not know.
     unknown: u16,
+    holds: Holds,
     pub health: Health,
     /// Whose each session is, of all that there ever were.
     owners: BTreeMap<String, String>,
@@ -20,6 +21,14 @@ pub struct Mortal {
     under_way: BTreeSet<Place>,
     /// The names of the clients whose `initialize`s opened a session in this life.
     pub openings: Vec<String>,
+}
+
+/// How many sessions may live at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    Many,
+    OneOfEachCaller,
+    One,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +51,10 @@ pub struct Visit {
 }
 
 impl Mortal {
-    pub fn new(unknown: u16) -> Self {
+    pub fn new(unknown: u16, holds: Holds) -> Self {
         Self {
             unknown,
+            holds,
             health: Health::Well,
             owners: BTreeMap::new(),
             living: BTreeSet::new(),
@@ -68,17 +78,18 @@ impl Mortal {
     /// A request arrives, and does what it does, whether anybody gets the answer or not.
     ///
     /// # Panics
-    /// If it is in the session of another caller, has run already, or would be mixed up with another one.
+    /// If it is in the session of another caller, has run already, would be mixed up with another one, ends a session
+    /// that is in use, or opens one too many.
     pub fn visit(&mut self, headers: &Headers, body: &[u8], events: bool) -> Visit {
         let (caller, session) = (
             headers.text("authorization"),
             headers.text("mcp-session-id"),
         );
         let method = headers.text(":method");
-        // One without anybody's credentials is the filter's own, for what nobody has used for long: all are used here.
-        let is_expiry = caller.is_empty() && method == "DELETE";
-        assert!(!is_expiry, "{session} is in use, or was lost");
-        if let Some(owner) = self.owners.get(&session) {
+        // One without anybody's credentials is the filter's own: for another caller's turn, or for what nobody has used
+        // for long, and all are used here.
+        let is_turn = caller.is_empty() && method == "DELETE" && self.holds == Holds::One;
+        if let Some(owner) = self.owners.get(&session).filter(|_| !is_turn) {
             assert_eq!(*owner, caller, "whose session {session} is");
         }
         let seen = if body.is_empty() {
@@ -106,6 +117,13 @@ impl Mortal {
     ) -> Reply {
         let is_initialize = seen["method"] == "initialize";
         if is_initialize && session.is_empty() {
+            let is_rival = |other: &&String| match self.holds {
+                Holds::Many => false,
+                Holds::OneOfEachCaller => self.owners[*other] == caller,
+                Holds::One => true,
+            };
+            let rivals: Vec<_> = self.living.iter().filter(is_rival).collect();
+            assert!(rivals.is_empty(), "it holds one session: {rivals:?}");
             let session = format!("s{}", self.owners.len() + 1);
             let name = &seen["params"]["clientInfo"]["name"];
             self.openings
@@ -122,6 +140,9 @@ impl Mortal {
             });
         }
         if method == "DELETE" {
+            let users = self.under_way.iter().filter(|(used, _)| used == session);
+            let users: Vec<_> = users.map(|(_, id)| id).collect();
+            assert!(users.is_empty(), "{session} ends amid {users:?}");
             self.living.remove(session);
             return Reply::new(200);
         }
@@ -139,6 +160,11 @@ impl Mortal {
             Some(_) => Reply::new(202),
         };
         reply.header("mcp-session-id", session)
+    }
+
+    /// A session that was to end, or that nobody got to know of, is none any more: a filter can do no more about it.
+    pub fn forget(&mut self, session: &str) {
+        self.living.remove(session);
     }
 
     /// The answer has left, or nobody waits for it any more.

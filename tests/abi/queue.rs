@@ -205,3 +205,43 @@ fn a_server_that_opens_no_session_has_the_next_one_try() {
     assert_eq!(turn(&workers), "d");
     assert_no_offences(&world);
 }
+
+#[test]
+fn a_post_that_comes_while_its_session_is_being_ended_waits_for_the_next_one() {
+    const CALL: &str = r#"{"method":"tools/call","jsonrpc":"2.0","id":7}"#;
+    for echoes in [true, false] {
+        for cut in [20, CALL.len()] {
+            let (world, workers) = queue(r#""lease":"1s","queue_timeout":"5m""#);
+            let mut holder = knock(&workers[0], "a", "1");
+            open(&workers, "s1");
+            assert_opened(&mut holder, "1", "s1");
+            let mut other = knock(&workers[1], "b", "1");
+            world.advance(Duration::from_secs(2));
+            let (worker, ending) = the_call(&workers);
+            assert_eq!(name(&ending), "DELETE");
+            let mut head = head("a", "POST");
+            if echoes {
+                head = head.header("mcp-session-id", "s1");
+            }
+            let mut late = workers[0].request(&head);
+            late.headers().body(&CALL[..cut]).body(&CALL[cut..]).end();
+            assert!(late.at_server().headers.is_none(), "the server ends s1");
+            worker.answer(&ending, Reply::new(200));
+            open(&workers, "s2");
+            assert_opened(&mut other, "1", "s2");
+            world.advance(Duration::from_secs(2));
+            let (worker, ending) = the_call(&workers);
+            worker.answer(&ending, Reply::new(200));
+            open(&workers, "s3");
+            let up = late.server_headers();
+            assert_eq!(up.text("mcp-session-id"), "s3");
+            late.answer(&Reply::new(202).header("mcp-session-id", "s3"));
+            let client = late.at_client().headers.unwrap();
+            let told = if echoes { "s1" } else { "s3" };
+            assert_eq!(client.text("mcp-session-id"), told);
+            late.close();
+            assert_eq!(late.outcome().as_deref(), Some("recovered"));
+            assert_no_offences(&world);
+        }
+    }
+}

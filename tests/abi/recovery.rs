@@ -167,7 +167,6 @@ fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
 /// A request whose client has sent so much of it by the time that its server says that its session is lost.
 fn refused_early(worker: &Worker, sent: &str, answer_ends: bool) -> Exchange {
     open_forwarded(worker, "a", "s1");
-    worker.world().advance(YOUNG);
     early_in(worker, "s1", sent, answer_ends)
 }
 

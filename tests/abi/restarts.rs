@@ -1,6 +1,7 @@
 //! A server that dies again and again amid the calls of sixteen clients: each of them gets its own answers, nothing runs
 //! twice, and no more sessions are opened than were lost.
 
+use super::mortal::Holds;
 use super::turmoil::Turmoil;
 
 /// `memory.bulk_slots`, as it is by default.
@@ -9,17 +10,26 @@ const BULK_SLOTS: usize = 256;
 /// were looked for.
 const LATE_KEYS: usize = BULK_SLOTS + 1;
 
-const CONFIGS: [&str; 4] = [
-    r#""hold_request_headers":true"#,
-    r#""hold_request_headers":false"#,
-    r#""on_reinitialize":"reuse","hold_request_headers":true"#,
-    r#""on_reinitialize":"reuse""#,
+const CONFIGS: [(&str, Holds); 4] = [
+    (r#""hold_request_headers":true"#, Holds::Many),
+    (r#""hold_request_headers":false"#, Holds::Many),
+    (
+        r#""on_reinitialize":"reuse","hold_request_headers":true"#,
+        Holds::OneOfEachCaller,
+    ),
+    (r#""on_reinitialize":"reuse""#, Holds::OneOfEachCaller),
 ];
 
+/// Sixteen clients take turns.
+const QUEUE: (&str, Holds) = (
+    r#""on_reinitialize":"queue","hold_request_headers":true,"replay_timeout":"5m","session":{"lease":"1s","queue_timeout":"5m"}"#,
+    Holds::One,
+);
+
 /// Has the server die so often. What is remembered has bounds, and grows no more once it has come to them.
-fn restart(config: &str, unknown: u16, seed: u64, times: usize) {
+fn restart((config, holds): (&str, Holds), unknown: u16, seed: u64, times: usize) {
     let config = format!(r#"{{{config},"memory":{{"bulk_slots":{BULK_SLOTS}}}}}"#);
-    let mut turmoil = Turmoil::new(&config, unknown, seed);
+    let mut turmoil = Turmoil::new(&config, unknown, holds, seed);
     let world = turmoil.world.clone();
     let size = || world.state().shared_data.size();
     let mut run = |times| {
@@ -55,10 +65,18 @@ fn fifty_restarts_amid_the_calls_of_sixteen_clients_harm_none() {
 }
 
 #[test]
+fn fifty_restarts_amid_the_calls_of_sixteen_clients_that_take_turns_harm_none() {
+    restart(QUEUE, 404, 21, 50);
+    restart(QUEUE, 400, 121, 50);
+}
+
+#[test]
 #[ignore = "takes a minute"]
 fn a_thousand_restarts_amid_the_calls_of_sixteen_clients_harm_none() {
     for (seed, config) in (11..).zip(CONFIGS) {
         restart(config, 404, seed, 1_000);
         restart(config, 400, seed + 100, 1_000);
     }
+    restart(QUEUE, 404, 22, 200);
+    restart(QUEUE, 400, 122, 200);
 }

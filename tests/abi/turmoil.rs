@@ -8,7 +8,7 @@ use super::crowd::assert_no_offences;
 use super::dice::Dice;
 use super::errands::{self, Errands};
 use super::journey::Journey;
-use super::mortal::{Health, Mortal};
+use super::mortal::{Health, Holds, Mortal};
 use super::shared_data::Random;
 use super::trace::Trace;
 use super::worker::Worker;
@@ -17,6 +17,10 @@ use super::world::{World, nanoseconds};
 const WORKERS: usize = 2;
 /// In so many events every client gets an answer, and in so many all that is under way ends.
 const PATIENCE: usize = 40_000;
+/// The same where they take turns.
+const LONG_PATIENCE: usize = 400_000;
+/// How many chances to send something a client lets pass, so that its lease may end.
+const REST: usize = 100;
 /// After a session could not be opened, for so long clients may get the server's refusals.
 const BACKOFF: Duration = Duration::from_millis(1_001);
 /// So long a server is silent: that is nothing, too long for a ping, too long for anything.
@@ -27,6 +31,7 @@ pub struct Turmoil {
     workers: Vec<Worker>,
     dice: Dice,
     server: Mortal,
+    holds: Holds,
     clients: Vec<Client>,
     groups: Vec<Group>,
     journeys: Vec<Option<Journey>>,
@@ -49,7 +54,7 @@ pub struct Turmoil {
 
 impl Turmoil {
     /// The server answers so in a session that it does not know.
-    pub fn new(config: &str, unknown: u16, seed: u64) -> Self {
+    pub fn new(config: &str, unknown: u16, holds: Holds, seed: u64) -> Self {
         let world = World::new(config);
         world.state().random = Random::new(seed);
         world.state().log_level = 3;
@@ -59,7 +64,8 @@ impl Turmoil {
             world,
             workers,
             dice: Dice::new(seed),
-            server: Mortal::new(unknown),
+            server: Mortal::new(unknown, holds),
+            holds,
             clients: clients(),
             groups: (0..CLIENTS).map(|_| Group::default()).collect(),
             journeys: (0..CLIENTS).map(|_| None).collect(),
@@ -83,6 +89,8 @@ impl Turmoil {
                 match self.journeys[client].take() {
                     Some(journey) => self.journeys[client] = self.go_on(client, journey),
                     None if self.is_ending => {}
+                    // Who never rests makes no room for others.
+                    None if self.holds == Holds::One && !self.dice.once_in(REST) => {}
                     None => self.begin(client),
                 }
             }
@@ -179,7 +187,10 @@ impl Turmoil {
             .note(format!("{request} gets {}", headers.text(":status")));
         let succeeded = request.succeeded(exchange, client.caller, &self.server);
         let failed = self.errands.failed.get(client.caller);
+        // To listen is no reason to end another's session.
+        let has_no_turn = self.holds == Holds::One && request.kind == Kind::Listen;
         let is_excused = journey.is_cut
+            || has_no_turn
             || journey.troubles != self.troubles
             || failed.is_some_and(|at| journey.began <= at + nanoseconds(BACKOFF));
         let outcome = exchange.outcome();
@@ -197,11 +208,13 @@ impl Turmoil {
     /// The server dies with all that is under way to it, and after a while it begins anew.
     pub fn die(&mut self) {
         self.trace.note("the server dies".to_owned());
-        let opened = &self.server.openings;
-        let names: BTreeSet<_> = opened.iter().collect();
-        assert_eq!(names.len(), opened.len(), "opened once each: {opened:?}");
-        let most = self.openings;
-        assert!(opened.len() <= most, "{most} may be opened: {opened:?}");
+        if self.holds != Holds::One {
+            let opened = &self.server.openings;
+            let names: BTreeSet<_> = opened.iter().collect();
+            assert_eq!(names.len(), opened.len(), "opened once each: {opened:?}");
+            let most = self.openings;
+            assert!(opened.len() <= most, "{most} may be opened: {opened:?}");
+        }
         self.troubles += 1;
         self.server.die();
         for journey in self.journeys.iter_mut().flatten() {
@@ -227,10 +240,11 @@ impl Turmoil {
 
     /// Every other life of the server lasts until each client has an answer; the others end at any time.
     pub fn live(&mut self) {
+        let patience = self.patience();
         let most = if self.dice.once_in(2) {
-            self.dice.below(400)
+            self.dice.below(patience / 100)
         } else {
-            PATIENCE
+            patience
         };
         for _ in 0..most {
             if self.answered.iter().all(|answered| *answered > 0) {
@@ -238,13 +252,20 @@ impl Turmoil {
             }
             self.step();
         }
-        assert!(most < PATIENCE, "answered: {:?}", self.answered);
+        assert!(most < patience, "answered: {:?}", self.answered);
+    }
+
+    fn patience(&self) -> usize {
+        match self.holds {
+            Holds::Many | Holds::OneOfEachCaller => PATIENCE,
+            Holds::One => LONG_PATIENCE,
+        }
     }
 
     /// Lets all that is under way end.
     pub fn finish(mut self) {
         self.is_ending = true;
-        for _ in 0..PATIENCE {
+        for _ in 0..self.patience() {
             if self.journeys.iter().all(Option::is_none) && errands::count(&self.workers) == 0 {
                 break;
             }
