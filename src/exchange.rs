@@ -150,7 +150,7 @@ pub enum Exchange {
     /// The answer waits for another session.
     Recovering(Box<Recovering>),
     /// The answer waits for a ping in another session.
-    Checking(Box<Checking>),
+    Checking(Checking),
     /// The request was sent again, and its first answer waits for the second.
     Replaying(Box<Replaying>),
     /// An `initialize` was sent again, and its first answer waits for the second.

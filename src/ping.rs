@@ -25,8 +25,8 @@ pub struct InSession {
     pub versionless: bool,
     /// Whether the filter opened it.
     pub owned: bool,
-    /// Whether no client knows its id.
-    pub hidden: bool,
+    /// The id that clients know it by; nothing if none does.
+    pub known_as: Option<SessionId>,
     /// When it was opened.
     pub opened: Millis,
     /// The client's headers.
@@ -48,7 +48,11 @@ impl InSession {
         } else {
             Self::repaired(session, headers)
         };
-        Self { named, ..within }
+        Self {
+            known_as: named.clone().or(within.known_as),
+            named,
+            ..within
+        }
     }
 
     /// A request that carries the id itself.
@@ -63,7 +67,7 @@ impl InSession {
             rewritten: session.rewritten.clone(),
             versionless: session.versionless,
             owned: session.owned,
-            hidden: session.hidden,
+            known_as: (!session.hidden).then(|| session.id.clone()),
             opened: session.opened,
             headers,
         }
@@ -101,10 +105,9 @@ impl InSession {
     /// What is to be known of it once it is lost.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        let own = (!self.hidden).then_some(&self.id);
         Lost {
             id: self.id.clone(),
-            known_as: self.named.as_ref().or(own).cloned(),
+            known_as: self.known_as.clone(),
             rewritten: self.rewritten.clone(),
             versionless: self.versionless,
             owned: self.owned,
@@ -242,7 +245,7 @@ mod tests {
             rewritten,
             versionless: false,
             owned: false,
-            hidden: false,
+            known_as: None,
             opened: Millis(0),
             headers: Headers::new(lines.collect()),
         };

@@ -123,7 +123,8 @@ impl Refused {
             return self.reinitialize(plugin, platform);
         }
         // Was it opened just now in the place of another, for the client that was sent back then?
-        let is_again = self.session.hidden || self.session.id == successor.id;
+        let stands_for_another = self.session.known_as.as_ref() != Some(&self.session.id);
+        let is_again = stands_for_another || self.session.id == successor.id;
         let is_young = is_again && self.request.came.since(self.session.opened) < YOUNG;
         let seat = plugin.seat(&self.request);
         let is_post = self.session.headers().get(":method") == Some(b"POST");
@@ -236,7 +237,7 @@ impl Recovering {
             recovering: self,
             holder,
         };
-        let exchange = Exchange::Checking(Box::new(checking));
+        let exchange = Exchange::Checking(checking);
         (exchange, AnswerAction::Ask(ping).into())
     }
 
@@ -296,9 +297,11 @@ impl Recovering {
 
 impl Checking {
     /// The next bytes of the request.
-    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Box<Self> {
-        self.recovering = self.recovering.body_came(bytes, ended);
-        self
+    pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
+        Self {
+            recovering: self.recovering.body_came(bytes, ended),
+            ..self
+        }
     }
 
     pub(super) fn lose_body(&mut self) {
