@@ -354,18 +354,17 @@ impl Opening {
         };
         // What can't be kept can't be shared: then its client has the session alone.
         let shareable = result.filter(|json| json.len() <= WORDS_BYTES);
+        let is_for_all = self.is_for_all(plugin);
         let result = match &self.purpose {
             Purpose::Share => shareable,
             Purpose::Alone => None,
             // Clients go on as if nothing had happened; only who comes later is told.
-            Purpose::Replace(lost) if lost.owned => Some(shareable.unwrap_or_default()),
+            Purpose::Serve | Purpose::Replace(_) if is_for_all => {
+                Some(shareable.unwrap_or_default())
+            }
             Purpose::Serve | Purpose::Replace(_) => Some(Vec::new()),
         };
-        let is_shared = match &self.purpose {
-            Purpose::Share => result.is_some(),
-            Purpose::Replace(lost) => lost.owned,
-            Purpose::Alone | Purpose::Serve => false,
-        };
+        let is_shared = is_for_all && result.is_some();
         let session = plugin.session_of(&holder, version, is_shared, now);
         let lost = self.lost().cloned();
         let session = Session {
@@ -389,6 +388,16 @@ impl Opening {
         Err(opened.take(plugin, platform))
     }
 
+    /// Whether all clients of its caller share it.
+    fn is_for_all(&self, plugin: &Plugin) -> bool {
+        let is_for_several = match &self.purpose {
+            Purpose::Share | Purpose::Serve => true,
+            Purpose::Replace(lost) => lost.owned,
+            Purpose::Alone => false,
+        };
+        is_for_several && plugin.shares()
+    }
+
     /// The server opened no session.
     fn failed(&self, plugin: &Plugin, platform: &impl Platform, reply: Reply) -> End {
         let endpoint = self.request.endpoint;
@@ -401,11 +410,14 @@ impl Opening {
         };
         // Who waited for a session gets the same refusal. Where none are opened, each gets an answer of its own.
         let refusal = (!is_sessionless).then(|| reply.encode());
+        let refusal = refusal.filter(|words| words.len() <= WORDS_BYTES);
         let words = match &self.purpose {
             Purpose::Share => refusal,
             Purpose::Alone => None,
             // Each gets what its server says to its own request; only who waited with an initialize is told.
-            Purpose::Replace(lost) if lost.owned => Some(refusal.unwrap_or_default()),
+            Purpose::Serve | Purpose::Replace(_) if self.is_for_all(plugin) => {
+                Some(refusal.unwrap_or_default())
+            }
             Purpose::Serve | Purpose::Replace(_) => Some(Vec::new()),
         };
         let failure = Failure {

@@ -150,7 +150,7 @@ pub enum Exchange {
     /// The answer waits for another session.
     Recovering(Box<Recovering>),
     /// The answer waits for a ping in another session.
-    Checking(Checking),
+    Checking(Box<Checking>),
     /// The request was sent again, and its first answer waits for the second.
     Replaying(Box<Replaying>),
     /// An `initialize` was sent again, and its first answer waits for the second.
@@ -240,8 +240,6 @@ pub struct Learned {
 /// See [`Exchange::Asking`].
 pub struct Asking {
     refused: Refused,
-    /// What the server answered to the request: 400 or 404.
-    status: u16,
     /// The version that the request had, if the server was asked without.
     dropped_version: Option<Vec<u8>>,
 }

@@ -155,10 +155,8 @@ impl Seats {
             }
             // Others take what this VM begins for a dead one's, unless it has said before that it lives.
             if place.seat.names_vms() && !is_signed {
-                if !Roster::read(store)?.is_alive(vm, now) {
-                    Roster::sign(store, vm, now)?;
-                }
-                is_signed = true;
+                is_signed = Roster::read(store)?.is_alive(vm, now)
+                    || Roster::sign(store, vm, now)?.is_some();
             }
             if self.write(store, &place)? {
                 // A failure here must not leave a marker that nobody takes away.

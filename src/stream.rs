@@ -42,6 +42,8 @@ pub(crate) struct Stream {
     scanned: usize,
     /// The request has ended with trailers.
     has_trailers: bool,
+    /// The request can neither go on nor be answered: nothing of it may go up.
+    is_stuck: bool,
     answer: Waiting,
 }
 
@@ -77,6 +79,7 @@ impl Stream {
                 attends: None,
                 scanned: 0,
                 has_trailers: false,
+                is_stuck: false,
                 answer: Waiting::Nothing,
             })
         })
@@ -109,6 +112,9 @@ impl Stream {
     }
 
     pub(crate) fn request_body(&mut self, size: usize, ended: bool) -> Flow {
+        if self.is_stuck {
+            return Flow::Wait;
+        }
         self.notice_let_go();
         let rewrites = self.ids.as_ref().is_some_and(|ids| ids.rewrites_request());
         let left = size.saturating_sub(self.scanned);
@@ -148,6 +154,9 @@ impl Stream {
     }
 
     pub(crate) fn request_trailers(&mut self) -> Flow {
+        if self.is_stuck {
+            return Flow::Wait;
+        }
         self.notice_let_go();
         let mut step = self
             .request_event(|exchange, plugin, host| exchange.request_body(plugin, host, &[], true));

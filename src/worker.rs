@@ -57,8 +57,8 @@ pub(crate) struct Worker {
     errands: RefCell<Vec<Errand>>,
     /// Errands under way, by the number of their call.
     under_way: RefCell<BTreeMap<u32, Errand>>,
-    /// Ends of errands that somebody who waits could not be told of; no more than may wait.
-    untold: RefCell<Vec<Over>>,
+    /// Ends of errands that these streams, which wait, could not be told of; no more than may wait.
+    untold: RefCell<Vec<(Over, Vec<u32>)>>,
     /// Ends of errands that could not be written down at their seats; no more than may wait.
     unsettled: RefCell<Vec<Ending>>,
     /// Streams whose own calls are under way, by the number of the call. Those that were made while the root context was
@@ -163,16 +163,23 @@ impl Worker {
             self.clear_lines();
             // What fails once more is put back: so nothing may be borrowed meanwhile.
             let untold = self.untold.take();
-            for over in untold {
-                self.tell(over);
+            for (over, missed) in untold {
+                self.tell(over, |id| missed.contains(&id));
             }
             let undelivered = self.undelivered.take();
             for (id, stream, answer) in undelivered {
                 self.deliver(id, &stream, answer);
             }
-            self.watch(|worker| worker.mailbox.get().map_or(Ok(()), |_| worker.sign()));
-            self.wake_if(|_| true, &Happened::Tick);
+            if self.mailbox.get().is_some() || self.is_waited_for() {
+                self.watch(Self::sign);
+            }
+            self.wake_if(|_, _| true, &Happened::Tick);
         }
+    }
+
+    /// Whether somebody waits for what this VM has begun.
+    fn is_waited_for(&self) -> bool {
+        !self.waiting.borrow().is_empty() || !self.under_way.borrow().is_empty()
     }
 
     /// Looks through a part of the memory, and keeps the gauge.

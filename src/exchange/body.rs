@@ -1,7 +1,6 @@
 //! The decisions that a request's body brings: what it is, and whether it goes on.
 
 use super::kept::Body;
-use super::settle::{Settled, finished};
 use super::{
     Belongs, Exchange, Held, Knocking, Missing, Plugin, Replying, Request, RequestAction, Sent,
     Signal, Step, Waiting,
@@ -65,15 +64,15 @@ impl Exchange {
             Self::Missing(missing) => missing.body_came(plugin, platform, bytes, ended),
             // Its answer came before all of it.
             Self::Asking(mut asking) => {
-                asking.refused = asking.refused.body_came(bytes, ended);
+                asking.refused.body_came(bytes, ended);
                 (Self::Asking(asking), RequestAction::Continue.into())
             }
-            Self::Recovering(recovering) => {
-                let recovering = recovering.body_came(bytes, ended);
+            Self::Recovering(mut recovering) => {
+                recovering.body_came(bytes, ended);
                 (Self::Recovering(recovering), RequestAction::Continue.into())
             }
-            Self::Checking(checking) => {
-                let checking = checking.body_came(bytes, ended);
+            Self::Checking(mut checking) => {
+                checking.body_came(bytes, ended);
                 (Self::Checking(checking), RequestAction::Continue.into())
             }
             other @ (Self::Passing
@@ -118,14 +117,14 @@ impl Exchange {
 
 impl Held {
     fn body_came(
-        self,
+        mut self,
         plugin: &Plugin,
         platform: &impl Platform,
         bytes: &[u8],
         ended: bool,
     ) -> Went {
-        let body = self.body.scan(bytes, ended);
-        let mut held = Self { body, ..self };
+        self.body.scan(bytes, ended);
+        let mut held = self;
         let is_owned = held.is_owned();
         match held.body.kind() {
             None if held.body.is_too_long() => {
@@ -221,15 +220,15 @@ impl Held {
 
 impl Sent {
     fn body_came(
-        self,
+        mut self,
         plugin: &Plugin,
         platform: &impl Platform,
         bytes: &[u8],
         ended: bool,
     ) -> Went {
         let was_known = self.body.kind().is_some();
-        let body = self.body.scan(bytes, ended);
-        let mut sent = Self { body, ..self };
+        self.body.scan(bytes, ended);
+        let mut sent = self;
         let is_settled = sent.body.kind().is_some() || sent.body.is_too_long();
         let attends = sent.attends.take_if(|_| is_settled);
         match sent.body.kind() {
@@ -308,17 +307,12 @@ impl Knocking {
     }
 
     /// Its server, or Envoy, has answered before all of it came.
-    pub(super) fn answered(
-        self,
-        plugin: &Plugin,
-        platform: &impl Platform,
-        headers: &Headers,
-    ) -> Settled {
-        let is_refused = matches!(headers.status(), Some(400 | 404));
-        if is_refused && self.session.is_some() {
-            return self.request.send_back(plugin, platform);
-        }
-        finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)])
+    pub(super) fn cut_short(self) -> Exchange {
+        let body = Body::start_of_initialize(self.body);
+        Exchange::Sent(Sent {
+            session: self.session,
+            ..Sent::new(self.request, body, Outcome::PassedInitialize)
+        })
     }
 
     /// It goes up as it came, in the session that its headers were put into.

@@ -73,6 +73,19 @@ impl Body {
         }
     }
 
+    /// The start of an `initialize`, of which more is to come.
+    pub(super) fn start_of_initialize(start: Vec<u8>) -> Self {
+        Self {
+            keeps: Keeps {
+                initialize: true,
+                replay: 0,
+            },
+            kept: Some(start),
+            ended: false,
+            ..Self::known(Kind::Initialize)
+        }
+    }
+
     /// An `initialize` that is whole.
     pub(super) fn of_initialize(body: Vec<u8>) -> Self {
         Self {
@@ -95,7 +108,8 @@ impl Body {
         to_scan.max(to_keep)
     }
 
-    pub(super) fn scan(mut self, bytes: &[u8], ended: bool) -> Self {
+    /// The next bytes of it.
+    pub(super) fn scan(&mut self, bytes: &[u8], ended: bool) {
         self.ended |= ended;
         if let Reading::Unread { scanner, scanned } = &mut self.reading {
             *scanned = scanned.saturating_add(bytes.len());
@@ -106,13 +120,11 @@ impl Body {
             }
         }
         let most = self.keeps.most(self.kind());
-        self.kept = self
-            .kept
-            .filter(|kept| kept.len().saturating_add(bytes.len()) <= most);
+        let fits = |kept: &Vec<u8>| kept.len().saturating_add(bytes.len()) <= most;
+        self.kept = self.kept.take().filter(fits);
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(bytes);
         }
-        self
     }
 
     /// Whether more of it is to come, and it is kept so far.

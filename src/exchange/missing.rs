@@ -107,7 +107,7 @@ impl Missing {
         bytes: &[u8],
         ended: bool,
     ) -> Went {
-        self.body = self.body.scan(bytes, ended);
+        self.body.scan(bytes, ended);
         if let Until::NextPiece(session) = self.until {
             self.until = Until::Session;
             return self.go_on(plugin, platform, session);
@@ -129,10 +129,9 @@ impl Missing {
             Asked::EndsUp(signal) => return self.give_up(plugin, platform, signal),
         };
         let (request, headers) = (&self.request, &self.headers);
-        let purpose = || match (&self.ended, plugin.on_reinitialize()) {
-            (Some(ended), _) => Purpose::Replace(ended.lost()),
-            (None, OnReinitialize::Reuse) => Purpose::Share,
-            (None, OnReinitialize::Forward | OnReinitialize::Queue) => Purpose::Serve,
+        let purpose = || match &self.ended {
+            Some(ended) => Purpose::Replace(ended.lost()),
+            None => Purpose::Serve,
         };
         let taken = self
             .waiter

@@ -2,6 +2,7 @@
 
 use super::Signal;
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use crate::config::{Config, Mode, OnMissingSession, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
@@ -107,7 +108,7 @@ impl Plugin {
             version,
             opened: holder.opened,
             shared: is_shared && self.config.translate_ids,
-            owned: is_shared,
+            owned: is_shared && self.shares(),
             ..Session::new(holder.endpoint, holder.session.clone(), now)
         }
     }
@@ -199,6 +200,11 @@ impl Plugin {
     fn last_initialize_at(&self, request: &Request) -> Digest {
         let parts = [request.endpoint.as_bytes().as_slice()];
         self.key.digest("anybody's initialize", parts)
+    }
+
+    /// Whether the clients of a caller share a session.
+    pub(crate) fn shares(&self) -> bool {
+        self.on_reinitialize() == OnReinitialize::Reuse
     }
 
     /// What becomes of an `initialize` while a session lives.
@@ -358,12 +364,16 @@ impl Plugin {
         request: &Request,
         id: &SessionId,
     ) -> (bool, Vec<Signal>) {
+        let is_known = Cell::new(false);
         let drop_version = |record: &mut CallerRecord| {
-            if let Some(session) = record.session_mut(&request.endpoint, id) {
+            let session = record.session_mut(&request.endpoint, id);
+            is_known.set(session.is_some());
+            if let Some(session) = session {
                 session.versionless = true;
             }
         };
-        self.remember(platform, request, drop_version)
+        let (is_done, signals) = self.remember(platform, request, drop_version);
+        (is_done && is_known.get(), signals)
     }
 
     /// Changes what is remembered of the request's caller. Says whether that took place, and what there is to count.

@@ -15,7 +15,7 @@ use crate::errand::{Over, Purpose};
 use crate::initialize::Initialize;
 use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
-use crate::ping::Verdict;
+use crate::ping::{InSession, Verdict};
 use crate::platform::Platform;
 use crate::seat::{Gone, Holder};
 use crate::time::Millis;
@@ -37,6 +37,8 @@ pub struct Recovering {
 pub struct Checking {
     recovering: Box<Recovering>,
     holder: Box<Holder>,
+    /// A request like its own there.
+    there: InSession,
 }
 
 impl Refused {
@@ -72,11 +74,14 @@ impl Refused {
         let gone = Gone {
             caller: &request.caller,
             session: lost,
-            // Some servers give the successor the same id.
-            opened_by: request.came,
+            // Some servers give the successor the same id. And it may have waited for this one to be opened.
+            opened_by: request.came.max(self.session.opened),
         };
-        signals.extend(woken(seat, plugin.seats.release(platform, &seat, gone)));
-        let capabilities = if self.session.owned {
+        let released = plugin.seats.release(platform, &seat, gone);
+        // Else it would be taken for one that lives.
+        let may_knock = released.is_ok() && platform.may_wait();
+        signals.extend(woken(seat, released));
+        let capabilities = if self.session.owned && plugin.shares() {
             // With those who share the session that they knock for.
             plugin.capabilities(&initialize)
         } else {
@@ -92,7 +97,7 @@ impl Refused {
             waiter,
             has_checked: false,
         });
-        let (exchange, step) = if platform.may_wait() {
+        let (exchange, step) = if may_knock {
             recovering.knock(plugin, platform)
         } else {
             recovering.give_up(plugin, platform, None)
@@ -148,9 +153,8 @@ impl Refused {
 
 impl Recovering {
     /// The next bytes of the request.
-    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Box<Self> {
-        self.refused = self.refused.body_came(bytes, ended);
-        self
+    pub(super) fn body_came(&mut self, bytes: &[u8], ended: bool) {
+        self.refused.body_came(bytes, ended);
     }
 
     pub(super) fn lose_body(&mut self) {
@@ -184,6 +188,10 @@ impl Recovering {
         over: &Over,
     ) -> Settled {
         let is_own = self.waiter.errand_over(over);
+        // Another try at once would be no better.
+        if is_own && matches!(over.reply, Some((_, Outcome::PassedInitialize))) {
+            return self.give_up(plugin, platform, None);
+        }
         let (exchange, step) = self.knock(plugin, platform);
         match (exchange, &step.action) {
             // What it has come to could not be written down: nobody would ever wake it.
@@ -224,21 +232,49 @@ impl Recovering {
         let Refused {
             request, session, ..
         } = &self.refused;
-        if holder.opened >= request.came {
+        // Two callers never meet, whatever stands there.
+        if holder.caller != request.caller {
+            return self.give_up(plugin, platform, None);
+        }
+        let is_lost = holder.session == session.id && holder.opened <= session.opened;
+        if holder.opened >= request.came && !is_lost {
             return self.join(plugin, platform, &holder);
         }
         if self.has_checked {
             return self.give_up(plugin, platform, None);
         }
         self.has_checked = true;
+        if is_lost {
+            return self.make_room(plugin, platform, &holder);
+        }
+        let Refused {
+            request, session, ..
+        } = &self.refused;
         let there = session.beside(&plugin.session_at(platform, request, &holder));
-        let ping = request.ping(plugin, platform, &there);
         let checking = Checking {
             recovering: self,
             holder,
+            there,
         };
-        let exchange = Exchange::Checking(checking);
-        (exchange, AnswerAction::Ask(ping).into())
+        checking.ask(plugin, platform)
+    }
+
+    /// A session that is lost stands where another is to be opened.
+    fn make_room(
+        self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        holder: &Holder,
+    ) -> Settled {
+        let gone = Gone {
+            caller: &holder.caller,
+            session: &holder.session,
+            opened_by: holder.opened,
+        };
+        let seat = self.waiter.seat;
+        let woken = woken(seat, plugin.seats.release(platform, &seat, gone));
+        let (exchange, step) = self.knock(plugin, platform);
+        (exchange, step.after(woken.into_iter().collect()))
     }
 
     /// The session that took the place of its own is there. Who opened it may not have known that it does.
@@ -297,11 +333,8 @@ impl Recovering {
 
 impl Checking {
     /// The next bytes of the request.
-    pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
-        Self {
-            recovering: self.recovering.body_came(bytes, ended),
-            ..self
-        }
+    pub(super) fn body_came(&mut self, bytes: &[u8], ended: bool) {
+        self.recovering.body_came(bytes, ended);
     }
 
     pub(super) fn lose_body(&mut self) {
@@ -313,28 +346,34 @@ impl Checking {
         self.recovering.wanted()
     }
 
+    fn ask(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let request = &self.recovering.refused.request;
+        let ping = request.ping(plugin, platform, &self.there);
+        let exchange = Exchange::Checking(Box::new(self));
+        (exchange, AnswerAction::Ask(ping).into())
+    }
+
     /// The server has said whether it knows the other session, or nothing.
     pub(super) fn answered(
-        self,
+        mut self,
         plugin: &Plugin,
         platform: &impl Platform,
         status: Option<u16>,
     ) -> Settled {
-        let Self { recovering, holder } = self;
-        match Verdict::of(status) {
+        let verdict = Verdict::of(status);
+        if matches!(verdict, Verdict::Refused(_)) && self.there.version.take().is_some() {
+            return self.ask(plugin, platform);
+        }
+        let Self {
+            recovering, holder, ..
+        } = self;
+        match verdict {
             Verdict::Lives => recovering.join(plugin, platform, &holder),
-            Verdict::Unknown => recovering.give_up(plugin, platform, None),
-            Verdict::Refused(_) => {
-                let gone = Gone {
-                    caller: &holder.caller,
-                    session: &holder.session,
-                    opened_by: holder.opened,
-                };
-                let seat = recovering.waiter.seat;
-                let woken = woken(seat, plugin.seats.release(platform, &seat, gone));
-                let (exchange, step) = recovering.knock(plugin, platform);
-                (exchange, step.after(woken.into_iter().collect()))
+            // Refused in the same way as its own session.
+            Verdict::Refused(status) if status == recovering.refused.status => {
+                recovering.make_room(plugin, platform, &holder)
             }
+            Verdict::Refused(_) | Verdict::Unknown => recovering.give_up(plugin, platform, None),
         }
     }
 

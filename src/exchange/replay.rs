@@ -20,6 +20,8 @@ pub(super) struct Refused {
     /// A server may refuse a request before it has read it: the rest of it still comes.
     pub(super) body: Body,
     pub(super) outcome: Outcome,
+    /// What the server answered: 400 or 404.
+    pub(super) status: u16,
 }
 
 /// How a request can be sent again.
@@ -55,11 +57,8 @@ impl Refused {
     }
 
     /// The next bytes of the request.
-    pub(super) fn body_came(self, bytes: &[u8], ended: bool) -> Self {
-        Self {
-            body: self.body.scan(bytes, ended),
-            ..self
-        }
+    pub(super) fn body_came(&mut self, bytes: &[u8], ended: bool) {
+        self.body.scan(bytes, ended);
     }
 
     /// How it can be sent again now.

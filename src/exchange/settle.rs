@@ -34,7 +34,9 @@ impl Exchange {
             Self::Held(held) => held
                 .pass(Outcome::PassedUnknownMethod)
                 .answer_headers(plugin, platform, headers),
-            Self::Knocking(knocking) => knocking.answered(plugin, platform, headers),
+            Self::Knocking(knocking) => knocking
+                .cut_short()
+                .answer_headers(plugin, platform, headers),
             Self::Waiting(waiting) => waiting.answered(plugin, platform, headers),
             Self::Missing(missing) => finished(missing.over(plugin, platform)),
             Self::Replying(replying) => {
@@ -127,10 +129,10 @@ impl Sent {
                     session,
                     body: self.body,
                     outcome: self.outcome,
+                    status,
                 };
                 let asking = Asking {
                     refused,
-                    status,
                     dropped_version: None,
                 };
                 let step = AnswerAction::Ask(ping).into();
@@ -249,10 +251,11 @@ impl Asking {
         platform: &impl Platform,
         status: Option<u16>,
     ) -> Settled {
-        if self.refused.is_misplaced_initialize() {
+        let refused = &mut self.refused;
+        let is_misplaced = refused.is_misplaced_initialize();
+        if is_misplaced && (refused.body.is_over() || plugin.seat(&refused.request).is_some()) {
             return self.refused.reinitialize(plugin, platform);
         }
-        let refused = &mut self.refused;
         match (Verdict::of(status), refused.session.version.is_some()) {
             // Some gateways refuse the version that they agreed on: is it that, or the session?
             (Verdict::Refused(_), true) => {
@@ -263,7 +266,10 @@ impl Asking {
             }
             // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
             // may have met a replica that never knew the session.
-            (Verdict::Refused(status), false) if status == self.status => {
+            (Verdict::Refused(status), false) if status == refused.status => {
+                if is_misplaced {
+                    return self.refused.reinitialize(plugin, platform);
+                }
                 let version = self.dropped_version.take();
                 self.refused.session.version = version;
                 self.refused.lost(plugin, platform)
@@ -282,16 +288,33 @@ impl Asking {
 }
 
 impl Refused {
-    /// An `initialize` that was put into this session is sent again, by the filter or by its client.
+    /// An `initialize` that was put into this session is sent again: by the filter, or by its client if its server
+    /// refused it amid its body, or if it may not go up by itself.
     pub(super) fn reinitialize(mut self, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        let may_come_again = self.body.may_become_whole();
-        if let Some(body) = self.body.whole() {
+        if plugin.seat(&self.request).is_none()
+            && let Some(body) = self.body.whole()
+        {
             return Reinitializing::begin(plugin, self.request, self.session, body, false);
         }
-        if may_come_again {
-            return self.request.send_back(plugin, platform);
+        if !self.body.is_kept() {
+            return finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)]);
         }
-        finished(vec![Signal::Outcome(Outcome::PassedInitialize, None)])
+        // When it comes again, it is not to be put into the same session.
+        let (endpoint, session) = (&self.request.endpoint, &self.session.id);
+        let (is_unset, mut signals) = plugin.remember(platform, &self.request, |record| {
+            if record
+                .latest(endpoint)
+                .is_some_and(|latest| latest.id == *session)
+            {
+                record.unset_latest(endpoint);
+            }
+        });
+        if !is_unset {
+            return finished(with(signals, Outcome::PassedInitialize, None));
+        }
+        signals.push(Signal::Outcome(Outcome::Redirected, None));
+        let action = AnswerAction::Reply(Reply::redirect_to_itself(&self.request.path));
+        (Exchange::Passing, Step::new(action, signals))
     }
 
     fn lost(self, plugin: &Plugin, platform: &impl Platform) -> Settled {
@@ -327,20 +350,6 @@ impl Refused {
 }
 
 impl Request {
-    /// An `initialize` that its server refused amid its body, in a session that it was put into: its client is to send
-    /// it once more, and it goes up in none then.
-    pub(super) fn send_back(&self, plugin: &Plugin, platform: &impl Platform) -> Settled {
-        let (is_unset, mut signals) = plugin.remember(platform, self, |record| {
-            record.unset_latest(&self.endpoint);
-        });
-        if !is_unset {
-            return finished(with(signals, Outcome::PassedInitialize, None));
-        }
-        signals.push(Signal::Outcome(Outcome::Redirected, None));
-        let action = AnswerAction::Reply(Reply::redirect_to_itself(&self.path));
-        (Exchange::Passing, Step::new(action, signals))
-    }
-
     /// The session goes. Where that fails, the outcome is what it would have been.
     fn forget(
         &self,

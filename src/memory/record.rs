@@ -247,7 +247,6 @@ impl CallerRecord {
         self.sessions.push(Session {
             latest: old.latest,
             shared: old.shared,
-            owned: old.owned,
             versionless: old.versionless || new.versionless,
             rewritten: new.rewritten.or(old.rewritten),
             hidden,

@@ -56,6 +56,7 @@ impl Stream {
         let words = "the filter could neither rewrite this request nor leave it as it was";
         self.note(&[Signal::Failed(error)]);
         self.exchange = Exchange::Passing;
+        self.is_stuck = true;
         if let Err(error) = self.reply(&Reply::error(500, b"null", words)) {
             self.note(&[Signal::Failed(error)]);
         }
@@ -81,7 +82,7 @@ impl Stream {
         match self.translate_ids(size, ended, bytes) {
             Ok(None) => {}
             // One that was answered before all of it came has an answer: it ends nothing any more.
-            Ok(Some(rewritten)) if rewritten.is_lost_cancel && !self.exchange.holds_answer() => {
+            Ok(Some(rewritten)) if rewritten.is_lost_cancel && self.exchange.awaits_answer() => {
                 return self.drop_cancel(ended, &rewritten.waited);
             }
             Ok(Some(rewritten)) => self.replace_request(size, &rewritten),

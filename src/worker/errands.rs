@@ -118,7 +118,7 @@ impl Worker {
         if over.wakes {
             self.note(&Signal::Wake(over.seat));
         }
-        self.tell(over);
+        self.tell(over, |_| true);
     }
 
     /// Writes down at seats what could not be written down before.

@@ -29,15 +29,22 @@ impl Worker {
         }
     }
 
-    /// Wakes those who wait for a seat that is meant, each in its own context. Says whether that went for all of them.
-    pub(super) fn wake_if(&self, is_meant: impl Fn(&Digest) -> bool, what: &Happened) -> bool {
+    /// Wakes those streams that are meant, by their numbers and what seat they wait for, each in its own context. Gives
+    /// those that could not be woken.
+    pub(super) fn wake_if(
+        &self,
+        is_meant: impl Fn(u32, &Digest) -> bool,
+        what: &Happened,
+    ) -> Vec<u32> {
         let waiting = self.waiting.borrow();
-        let meant = waiting.iter().filter(|(_, (seat, _))| is_meant(seat));
+        let meant = waiting
+            .iter()
+            .filter(|(id, (seat, _))| is_meant(**id, seat));
         let meant: Vec<_> = meant
             .map(|(id, (_, stream))| (*id, stream.clone()))
             .collect();
         drop(waiting);
-        let mut all = true;
+        let mut missed = Vec::new();
         for (id, stream) in meant {
             let Some(stream) = stream.upgrade() else {
                 self.end_wait(id);
@@ -49,21 +56,23 @@ impl Worker {
             {
                 stream.wake(what);
             } else {
-                all = false;
+                missed.push(id);
             }
         }
-        all
+        missed
     }
 
-    /// Who waits hears of the end of an errand. It alone knows the answer to its own: nobody may miss that.
-    pub(super) fn tell(&self, over: Over) {
+    /// Those streams that are meant and wait hear of the end of an errand. It alone knows the answer to its own: nobody
+    /// may miss that, or hear of it twice.
+    pub(super) fn tell(&self, over: Over, is_meant: impl Fn(u32) -> bool) {
         let (seat, what) = (over.seat, Happened::Errand(over));
-        if !self.wake_if(|other| *other == seat, &what)
-            && let Happened::Errand(over) = what
+        let missed = self.wake_if(|id, other| *other == seat && is_meant(id), &what);
+        if let Happened::Errand(over) = what
+            && !missed.is_empty()
         {
             let mut untold = self.untold.borrow_mut();
             if untold.len() < MOST_WAITING {
-                untold.push(over);
+                untold.push((over, missed));
             }
         }
     }
@@ -139,7 +148,7 @@ impl Worker {
             }
         }
         for seat in seats {
-            self.wake_if(|other| *other == seat, &Happened::Change);
+            self.wake_if(|_, other| *other == seat, &Happened::Change);
         }
     }
 }

@@ -189,3 +189,22 @@ fn a_cancel_in_pieces_is_dropped_whole_or_goes_on_whole() {
         assert_no_offences(&world);
     }
 }
+
+#[test]
+fn a_cancel_whose_answer_is_on_its_way_gets_no_other() {
+    for refusal in [401, 403, 500] {
+        let (world, workers) = in_a_shared_session(SHARING[1]);
+        let body =
+            r#"{"method":"notifications/cancelled","jsonrpc":"2.0","params":{"requestId":7}}"#;
+        let mut cancel = workers[1].request(&head("a", "POST").header("mcp-session-id", "s1"));
+        cancel.headers().body(&body[..70]);
+        cancel.answer_headers(&Reply::new(refusal), false);
+        cancel.body(&body[70..]).end();
+        cancel.answer_body("no").answer_end();
+        assert!(cancel.local_reply().is_none());
+        let client = cancel.at_client();
+        assert_eq!(client.headers.unwrap().text(":status"), refusal.to_string());
+        assert_eq!(client.body, b"no");
+        assert_no_offences(&world);
+    }
+}

@@ -93,18 +93,25 @@ fn a_request_whose_answer_can_not_be_read_goes_up_whole_all_the_same() {
 
 #[test]
 fn a_body_that_was_rewritten_never_goes_up_with_the_length_of_the_old_one() {
-    let (world, worker) = in_a_shared_session(SHARING[0]);
-    let mut request = request(&worker, &BODY.len().to_string());
-    request.headers();
-    let refuses = Fault::Status(2);
-    // It is rewritten; neither its length can be, nor can it be put back, nor can the client be told.
-    world.fail("proxy_set_buffer_bytes", When::Nth(1), refuses);
-    world.fail("proxy_replace_header_map_value", When::Always, refuses);
-    world.fail("proxy_send_local_response", When::Always, refuses);
-    request.last_body(BODY);
-    assert!(!request.is_sent());
-    world.heal();
-    world.advance(Duration::from_secs(10));
-    assert!(!request.is_sent(), "nobody lets it go later");
-    request.close();
+    let ends: [fn(&mut Exchange) -> &mut Exchange; 3] = [
+        |request| request.last_body(BODY),
+        |request| request.body(BODY).end(),
+        |request| request.body(BODY).trailers(),
+    ];
+    for end in ends {
+        let (world, worker) = in_a_shared_session(SHARING[0]);
+        let mut request = request(&worker, &BODY.len().to_string());
+        request.headers();
+        let refuses = Fault::Status(2);
+        // It is rewritten; neither its length can be, nor can it be put back, nor can the client be told.
+        world.fail("proxy_set_buffer_bytes", When::Nth(1), refuses);
+        world.fail("proxy_replace_header_map_value", When::Always, refuses);
+        world.fail("proxy_send_local_response", When::Always, refuses);
+        end(&mut request);
+        assert!(!request.is_sent());
+        world.heal();
+        world.advance(Duration::from_secs(10));
+        assert!(!request.is_sent(), "nobody lets it go later");
+        request.close();
+    }
 }

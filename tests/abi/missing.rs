@@ -1,5 +1,7 @@
 //! Requests of a caller without a session, for which the filter opens one.
 
+use std::time::Duration;
+
 use super::crowd::{
     LOOK, asked, assert_no_offences, delete, head, initialize, message, open, send, status,
     the_call,
@@ -169,4 +171,77 @@ fn what_was_opened_long_ago_for_a_request_is_not_ended_for_the_next_one() {
     request(&workers[0]).body(CALL).end();
     assert_eq!(super::crowd::name(&the_call(&workers).1), "initialize");
     assert_no_offences(&world);
+}
+
+#[test]
+fn a_session_whose_result_can_not_be_told_serves_a_caller_without_one_all_the_same() {
+    let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse"}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(&workers, "s1");
+    first.close();
+    let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
+    let late = send(&workers[0], &head, CALL);
+    let (worker, call) = the_call(&workers);
+    // Compressed, say.
+    let reply = Reply::new(200).header("mcp-session-id", "s2").body("?");
+    worker.answer(&call, reply);
+    let (worker, ready) = the_call(&workers);
+    assert_eq!(ready.headers.text("mcp-session-id"), "s2");
+    worker.answer(&ready, Reply::new(202));
+    assert_sent_in(&late, "s2");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn who_waited_for_a_session_that_is_lost_at_once_is_not_sent_into_it_again() {
+    let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse"}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(&workers, "s1");
+    first.close();
+    let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
+    let mut late = send(&workers[0], &head, CALL);
+    world.advance(LOOK);
+    open(&workers, "s2");
+    assert_sent_in(&late, "s2");
+    late.answer(&Reply::new(404));
+    for _ in 0..2 {
+        let (worker, ping) = the_call(&workers);
+        worker.answer(&ping, Reply::new(404));
+        if asked(&workers).last().unwrap() == "initialize" {
+            break;
+        }
+    }
+    open(&workers, "s3");
+    let (worker, again) = the_call(&workers);
+    assert_eq!(again.headers.text("mcp-session-id"), "s3");
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&late), "202");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn a_stream_alone_takes_no_turn_from_anybody() {
+    let config = r#"{"on_missing_session":"initialize","on_reinitialize":"queue","hold_request_headers":true,"on_session_lost":"forget"}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(&workers, "s1");
+    first.close();
+    let mut other = send(&workers[0], &head("b", "POST"), &initialize("1"));
+    world.advance(Duration::from_secs(7));
+    let (worker, ending) = the_call(&workers);
+    worker.answer(&ending, Reply::new(200));
+    open(&workers, "s2");
+    other.close();
+    let listens = head("a", "GET").header("accept", "text/event-stream");
+    let stream = send(&workers[0], &listens, "");
+    assert!(stream.is_sent());
+    assert_eq!(stream.server_headers().text("mcp-session-id"), "");
+    let asked_so_far = asked(&workers).len();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(asked(&workers).len(), asked_so_far);
 }

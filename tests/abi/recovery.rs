@@ -422,21 +422,15 @@ fn an_initialize_that_was_refused_amid_its_body_comes_again_and_is_in_no_older_s
             early.body(&body[cut..]).end();
             early.answer_end();
             // Whether its method was known by then decides who sends it again.
-            if cut == 60 && config != "{}" {
-                assert_eq!(status(&early), "307");
-                early.close();
-                assert_eq!(early.outcome().as_deref(), Some("redirected"));
-                let again = knock(worker, "a", "2");
-                if config == "{}" {
-                    assert_eq!(again.server_headers().text("mcp-session-id"), "");
-                } else {
-                    assert_eq!(status(&again), "200", "it shares s1, as far as is known");
-                }
-                continue;
-            }
             let (_, ping) = the_call(&workers);
             assert_eq!(name(&ping), "ping");
             worker.answer(&ping, Reply::new(404));
+            if config != "{}" {
+                assert_sent_back(&mut early);
+                let again = knock(worker, "a", "2");
+                assert_eq!(status(&again), "200", "it shares s1, as far as is known");
+                continue;
+            }
             let (_, again) = the_call(&workers);
             assert_eq!(name(&again), "initialize");
             assert_eq!(again.headers.text("mcp-session-id"), "");
@@ -445,6 +439,51 @@ fn an_initialize_that_was_refused_amid_its_body_comes_again_and_is_in_no_older_s
             let headers = early.at_client().headers.unwrap();
             assert_eq!(headers.text("mcp-session-id"), "s2");
             assert_no_offences(&world);
+        }
+    }
+}
+
+fn assert_sent_back(early: &mut Exchange) {
+    assert_eq!(status(early), "307");
+    early.close();
+    assert_eq!(early.outcome().as_deref(), Some("redirected"));
+}
+
+#[test]
+fn an_initialize_of_which_no_more_is_shown_comes_again_unless_its_session_lives() {
+    for config in ["{}", r#"{"on_reinitialize":"reuse"}"#] {
+        for lives in [false, true] {
+            let world = World::new(config);
+            let workers = [world.worker()];
+            let worker = &workers[0];
+            if config == "{}" {
+                open_forwarded(worker, "a", "s1");
+            } else {
+                let mut first = knock(worker, "a", "1");
+                open(&workers, "s1");
+                assert_opened(&mut first, "1", "s1");
+            }
+            let body = initialize("2");
+            let mut early = worker.request(&head("a", "POST"));
+            early.headers();
+            assert_eq!(early.server_headers().text("mcp-session-id"), "s1");
+            early.body(&body[..60]);
+            early.answer_headers(&Reply::new(404), true);
+            let (_, ping) = the_call(&workers);
+            worker.answer(&ping, Reply::new(if lives { 200 } else { 404 }));
+            if lives && config == "{}" {
+                assert_eq!(status(&early), "404");
+                let silent = send(worker, &head("a", "POST"), CALL);
+                let session = silent.server_headers().text("mcp-session-id");
+                assert_eq!(session, "s1", "it is still the caller's");
+                continue;
+            }
+            assert_sent_back(&mut early);
+            let again = worker
+                .request(&head("a", "POST"))
+                .headers()
+                .server_headers();
+            assert_eq!(again.text("mcp-session-id"), "");
         }
     }
 }
@@ -558,4 +597,128 @@ fn nobody_is_sent_back_for_a_version_that_could_not_be_dropped() {
         world.heal();
         assert_eq!(status(&early), if fails { "400" } else { "307" });
     }
+}
+
+#[test]
+fn a_shared_session_whose_server_refuses_at_length_is_not_asked_for_again_at_once() {
+    let config = r#"{"on_reinitialize":"reuse"}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let worker = &workers[0];
+    let mut first = knock(worker, "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut first, "1", "s1");
+    world.advance(YOUNG);
+    let mut lost = call_in(worker, "a", "s1");
+    let mut other = call_in(worker, "a", "s1");
+    let (_, call) = is_lost(&mut lost, &workers);
+    other.answer(&Reply::new(404));
+    let ping = worker.calls().into_iter().find(|call| name(call) == "ping");
+    worker.answer(&ping.expect("it asks"), Reply::new(404));
+    worker.answer(&call, Reply::new(502).body("x".repeat(40_000)));
+    assert_eq!(worker.calls().len(), 0, "nobody tries at once");
+    assert_eq!(status(&lost), "404");
+    assert_eq!(status(&other), "404");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn two_callers_whose_sessions_were_shared_before_never_meet_where_sessions_take_turns() {
+    let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
+    let old = [world.worker()];
+    for (caller, session) in [("a", "s1"), ("b", "s2")] {
+        let mut opener = knock(&old[0], caller, "1");
+        open(&old, session);
+        assert_opened(&mut opener, "1", session);
+    }
+    world.state().config =
+        br#"{"on_reinitialize":"queue","hold_request_headers":true,"session":{"lease":"1s"}}"#
+            .to_vec();
+    let workers = [world.worker(), world.worker()];
+    world.advance(YOUNG);
+    let mut one = call_in(&workers[0], "a", "s1");
+    let mut other = call_in(&workers[1], "b", "s2");
+    let (_, call) = is_lost(&mut one, &workers);
+    assert_eq!(name(&call), "initialize");
+    other.answer(&Reply::new(404));
+    workers[1].answer(&workers[1].calls()[0], Reply::new(404));
+    open(&workers, "s3");
+    let (worker, again) = the_call(&workers);
+    assert_eq!(again.headers.text("authorization"), "Bearer a");
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&one), "202");
+    one.close();
+    assert_eq!(status(&other), "none");
+    world.advance(Duration::from_secs(2));
+    let (worker, ending) = the_call(&workers);
+    assert_eq!(name(&ending), "DELETE");
+    worker.answer(&ending, Reply::new(200));
+    open(&workers, "s4");
+    let (worker, again) = the_call(&workers);
+    assert_eq!(again.headers.text("authorization"), "Bearer b");
+    assert_eq!(again.headers.text("mcp-session-id"), "s4");
+    worker.answer(&again, Reply::new(202));
+    assert_eq!(status(&other), "202");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn a_session_that_others_share_is_lost_only_if_it_is_refused_without_a_version_as_well() {
+    let answers: [(&[u16], Option<&str>); 4] = [
+        (&[400, 200], Some("tools/call")),
+        (&[400, 400], None),
+        (&[400, 404], Some("initialize")),
+        (&[503], None),
+    ];
+    for (answers, expected) in answers {
+        let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
+        let workers = [world.worker()];
+        let worker = &workers[0];
+        let mut first = knock(worker, "a", "1");
+        open(&workers, "s1");
+        assert_opened(&mut first, "1", "s1");
+        world.advance(YOUNG);
+        let mut failing = call_in(worker, "a", "s1");
+        let (_, call) = is_lost(&mut failing, &workers);
+        worker.answer(&call, Reply::new(503));
+        assert_eq!(status(&failing), "404");
+        let mut second = knock(worker, "a", "1");
+        open(&workers, "s2");
+        assert_opened(&mut second, "1", "s2");
+        world.advance(YOUNG);
+        let mut late = call_in(worker, "a", "s1");
+        let (_, ping) = is_lost(&mut late, &workers);
+        assert_eq!(ping.headers.text("mcp-session-id"), "s2");
+        assert_eq!(ping.headers.text("mcp-protocol-version"), "2025-06-18");
+        worker.answer(&ping, Reply::new(answers[0]));
+        if let Some(answer) = answers.get(1) {
+            let (_, ping) = the_call(&workers);
+            assert_eq!(ping.headers.text("mcp-protocol-version"), "");
+            worker.answer(&ping, Reply::new(*answer));
+        }
+        let next = worker.calls().first().map(name);
+        assert_eq!(next.as_deref(), expected, "{answers:?}");
+        let told = if expected.is_none() { "404" } else { "none" };
+        assert_eq!(status(&late), told, "{answers:?}");
+    }
+}
+
+#[test]
+fn nobody_is_sent_back_for_a_version_of_a_session_that_is_not_remembered() {
+    let world = World::new(r#"{"on_reinitialize":"reuse","memory":{"slots":1}}"#);
+    let workers = [world.worker()];
+    let worker = &workers[0];
+    for (caller, session) in [("a", "s1"), ("b", "s2")] {
+        let mut opener = knock(worker, caller, "1");
+        open(&workers, session);
+        assert_opened(&mut opener, "1", session);
+    }
+    let head = head("a", "POST").header("mcp-session-id", "s1");
+    let mut early = worker.request(&head.header("mcp-protocol-version", "2025-06-18"));
+    early.headers().answer_headers(&Reply::new(400), true);
+    for status in [400, 200] {
+        let (_, ping) = the_call(&workers);
+        worker.answer(&ping, Reply::new(status));
+    }
+    assert_eq!(status(&early), "400");
 }

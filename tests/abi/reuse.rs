@@ -7,6 +7,7 @@ use super::crowd::{
     knock, name, open, opened, refused, send, status, the_call, world,
 };
 use super::exchange::Exchange;
+use super::faults::{Fault, When};
 use super::head::Reply;
 use super::worker::Worker;
 use super::world::World;
@@ -233,4 +234,25 @@ fn an_empty_piece_amid_an_initialize_does_not_let_it_go_up() {
         assert_opened(&mut knock, "1", "s1");
         assert_no_offences(&world);
     }
+}
+
+#[test]
+fn a_vm_that_got_no_mailbox_counts_as_living_for_as_long_as_somebody_waits_there() {
+    let world = World::new(SHARING[0].0);
+    let workers = [world.worker(), world.worker()];
+    world.fail(
+        "proxy_register_shared_queue",
+        When::Nth(0),
+        Fault::Status(2),
+    );
+    let mut first = knock(&workers[0], "a", "1");
+    world.heal();
+    world.advance(Duration::from_secs(8));
+    let mut second = knock(&workers[1], "a", "2");
+    // One, and no other: the server takes its time.
+    open(&workers, "s1");
+    assert_opened(&mut first, "1", "s1");
+    world.advance(LOOK);
+    assert_opened(&mut second, "2", "s1");
+    assert_no_offences(&world);
 }

@@ -159,14 +159,13 @@ fn one_that_took_no_known_sessions_place_stands_for_it_and_may_be_shared() {
     let a = Lost {
         rewritten: rewritten.clone(),
         versionless: true,
-        owned: true,
         ..lost("a")
     };
     record.succeed(&a, session(1, "b", 5));
     let living = record.living(&digest(1), &id("a")).unwrap();
     assert_eq!(living.id, id("b"));
     assert!(living.shared && living.hidden && !living.latest);
-    assert!(living.owned && living.versionless);
+    assert!(living.versionless);
     assert_eq!(living.rewritten, rewritten);
     assert_eq!(record.latest(&digest(1)).unwrap().id, id("c"));
 }
