@@ -257,8 +257,10 @@ impl Plugin {
         request: &Request,
         session: &Session,
     ) -> Option<Initialize> {
-        let takes_turns = self.on_reinitialize() == OnReinitialize::Queue && self.recovers();
-        let seat = self.seat(request).filter(|_| takes_turns)?;
+        if !(self.on_reinitialize() == OnReinitialize::Queue && self.recovers()) {
+            return None;
+        }
+        let seat = self.seat(request)?;
         let (seats, now) = (&self.seats, platform.now());
         if seats.enter(platform, &seat, &session.id, now).ok()? || !platform.may_wait() {
             return None;

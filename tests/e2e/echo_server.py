@@ -94,7 +94,8 @@ async def serve(answers, listener):
 
 
 def main(answers, port):
-    listener = socket.socket()
+    # Only where the protocol is named does asyncio send small pieces at once, as it does by itself elsewhere.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(port)))
     # Connections wait from here on, so that the port can be told before the server runs.
