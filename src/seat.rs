@@ -188,7 +188,7 @@ impl Seat {
                 self.leave(knock.ticket);
                 Turn::Join(holder)
             }
-            State::Taken(holder) if is_next && now.since(holder.used) >= lease => {
+            State::Taken(holder) if is_next && holder.makes_room(now, lease) => {
                 let holder = holder.clone();
                 if self.line.is_empty() {
                     self.line.push(knock.ticket);
@@ -261,9 +261,7 @@ impl Seat {
 
     /// A POST in this session is under way.
     pub fn touch(&mut self, session: &SessionId, now: Millis) {
-        if let Some(holder) = self.holder(session)
-            && holder.capabilities != NOBODYS
-        {
+        if let Some(holder) = self.holder(session) {
             holder.used = now;
         }
     }
@@ -282,7 +280,6 @@ impl Seat {
     pub fn distrust(&mut self, session: &SessionId) {
         if let Some(holder) = self.holder(session) {
             holder.capabilities = NOBODYS;
-            holder.used = Millis(0);
         }
     }
 
@@ -337,6 +334,11 @@ impl Seat {
 }
 
 impl Holder {
+    /// Whether it is to be ended for who waits.
+    fn makes_room(&self, now: Millis, lease: Duration) -> bool {
+        self.capabilities == NOBODYS || now.since(self.used) >= lease
+    }
+
     fn is_over(&self, now: Millis, idle_timeout: Duration, max_age: Duration) -> bool {
         now.since(self.used) >= idle_timeout || now.since(self.opened) >= max_age
     }

@@ -159,8 +159,8 @@ impl<P: Platform> Arrival<'_, P> {
     fn needs_session(&self) -> bool {
         let knows_version = self.headers.has(headers::PROTOCOL_VERSION);
         let is_sure = match self.method {
-            // To listen is no reason to end another's session.
-            Method::Get => self.plugin.on_reinitialize() != OnReinitialize::Queue,
+            // To listen is no reason to end another's session, and one that is shared has no streams.
+            Method::Get => self.plugin.on_reinitialize() == OnReinitialize::Forward,
             Method::Post => knows_version && !self.can_hold(),
             Method::Delete => false,
         };

@@ -266,7 +266,7 @@ impl Sent {
 }
 
 /// The filter has said `notifications/initialized` itself.
-fn announced(session: Option<SessionId>) -> Replying {
+pub(super) fn announced(session: Option<SessionId>) -> Replying {
     Replying {
         reply: Reply::empty(202),
         outcome: Outcome::AnsweredLocally,
@@ -276,7 +276,7 @@ fn announced(session: Option<SessionId>) -> Replying {
 }
 
 impl Knocking {
-    fn body_came(
+    pub(super) fn body_came(
         mut self,
         plugin: &Plugin,
         platform: &impl Platform,
@@ -326,7 +326,7 @@ impl Knocking {
 
 impl Replying {
     /// Who is answered amid a request loses the connection: so the filter waits for its end, if that is near.
-    fn body_came(mut self, bytes: &[u8], ended: bool) -> Went {
+    pub(super) fn body_came(mut self, bytes: &[u8], ended: bool) -> Went {
         self.received = self.received.saturating_add(bytes.len());
         if !ended && self.received <= REST_BYTES {
             return (Exchange::Replying(self), RequestAction::Hold.into());

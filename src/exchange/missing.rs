@@ -2,10 +2,12 @@
 //! an `initialize` that it remembers, and the request goes on in that. Who comes meanwhile waits for the same one, on
 //! whatever worker.
 
-use super::body::Went;
+use super::body::{Went, announced};
 use super::kept::Body;
 use super::waiter::{Asked, BACKOFF, Patience, Waiter};
-use super::{Belongs, Exchange, Held, Plugin, Request, RequestAction, Sent, Signal, Step};
+use super::{
+    Belongs, Exchange, Held, Knocking, Plugin, Request, RequestAction, Sent, Signal, Step,
+};
 use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
@@ -13,6 +15,7 @@ use crate::initialize::Initialize;
 use crate::memory::Session;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
+use crate::scanner::Kind;
 use crate::seat::Holder;
 
 /// See the module.
@@ -112,6 +115,22 @@ impl Missing {
             self.until = Until::Session;
             return self.go_on(plugin, platform, session);
         }
+        if self.body.is_initialize()
+            && self.knocks(plugin)
+            && let Some(body) = self.body.initialize()
+        {
+            // What is being opened may be for it, too.
+            let left = self.leave(plugin, platform);
+            let knocking = Knocking {
+                request: self.request,
+                headers: self.headers,
+                is_held: false,
+                session: None,
+                body,
+            };
+            let (exchange, step) = knocking.body_came(plugin, platform, &[], ended);
+            return (exchange, step.after(left));
+        }
         if !self.body.is_kept() || self.body.is_initialize() {
             let left = self.leave(plugin, platform);
             let (exchange, step) = self.go_on(plugin, platform, None);
@@ -191,8 +210,23 @@ impl Missing {
         (exchange, step.after(signals))
     }
 
+    /// Whether it may not go up as it is, should it turn out to be an `initialize`.
+    fn knocks(&self, plugin: &Plugin) -> bool {
+        !self.request.has_own_id && plugin.on_reinitialize() != OnReinitialize::Forward
+    }
+
     /// It goes up: in this session, or as it came.
     fn go_on(self, plugin: &Plugin, platform: &impl Platform, session: Option<Session>) -> Went {
+        let may_be_one = self.body.kind().is_none() && self.knocks(plugin);
+        let knocks = may_be_one.then(|| self.headers.clone());
+        let (exchange, step) = self.go_in(plugin, platform, session);
+        match knocks {
+            Some(knocks) => (exchange.knocking(knocks), step),
+            None => (exchange, step),
+        }
+    }
+
+    fn go_in(self, plugin: &Plugin, platform: &impl Platform, session: Option<Session>) -> Went {
         let Self {
             request,
             headers,
@@ -216,6 +250,11 @@ impl Missing {
             }
             (Some(session), Some(ended)) => (ended.moved(session), Outcome::Recovered),
         };
+        if belongs.session.owned && body.kind() == Some(Kind::Initialized) {
+            // The filter has said so itself.
+            let ended = body.is_over();
+            return announced(Some(belongs.session.id)).body_came(&[], ended);
+        }
         let (exchange, step) = belongs.forward(plugin, platform, request, headers, body);
         match exchange {
             Exchange::Sent(sent) => (Exchange::Sent(Sent { outcome, ..sent }), step),

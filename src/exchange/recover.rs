@@ -281,8 +281,9 @@ impl Recovering {
     fn join(self, plugin: &Plugin, platform: &impl Platform, holder: &Holder) -> Settled {
         let request = &self.refused.request;
         let endpoint = &request.endpoint;
+        // That may have been lost and replaced meanwhile, as well.
         if let Some(living) = self.refused.living(plugin, platform)
-            && living.id == holder.session
+            && (living.id == holder.session || living.id != self.refused.session.id)
         {
             return self.refused.go_on(plugin, platform, &living);
         }

@@ -39,7 +39,13 @@ impl Exchange {
     pub fn woken(self, plugin: &Plugin, platform: &impl Platform) -> Woken {
         match self {
             Self::Waiting(waiting) => {
-                waiting.woken(plugin, platform, |waiting| waiting.knock(plugin, platform))
+                waiting.woken(plugin, platform, |waiting| {
+                    // What it does itself decides.
+                    if waiting.waiter.is_away() {
+                        return waiting.wait();
+                    }
+                    waiting.knock(plugin, platform)
+                })
             }
             Self::Missing(missing) => missing.knock(plugin, platform).into(),
             Self::Recovering(recovering) => recovering.knock(plugin, platform).into(),
@@ -69,7 +75,13 @@ impl Exchange {
             Self::Waiting(waiting) => waiting.woken(plugin, platform, |mut waiting| {
                 let is_own = waiting.waiter.errand_over(over);
                 match &over.reply {
-                    Some((reply, outcome)) if is_own => replied(reply.clone(), *outcome),
+                    Some((reply, outcome)) if is_own => {
+                        // Its VM may have been taken for dead, and it stands in line again.
+                        let left = waiting.leave(plugin, platform);
+                        let (exchange, step) = replied(reply.clone(), *outcome);
+                        (exchange, step.after(left))
+                    }
+                    _ if waiting.waiter.is_away() => waiting.wait(),
                     _ => waiting.knock(plugin, platform),
                 }
             }),
@@ -194,7 +206,13 @@ impl Waiting {
         finished(self.over(plugin, platform))
     }
 
-    fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
+    /// It waits on.
+    fn wait(self) -> Went {
+        let step = RequestAction::Wait(self.waiter.seat, None).into();
+        (Exchange::Waiting(Box::new(self)), step)
+    }
+
+    fn knock(mut self, plugin: &Plugin, platform: &impl Platform) -> Went {
         let mut knock = self.waiter.knock;
         if !self.has_waited {
             // Times alone don't say so: clocks are set back, and much happens in a millisecond.
@@ -202,8 +220,11 @@ impl Waiting {
         }
         let knocked = plugin.knock(platform, &self.waiter.seat, &knock);
         match knocked {
-            // That can't be told.
-            Ok(Knocked::Join(_, result)) if result.is_empty() => self.go_on(plugin, platform, None),
+            // What the server said can't be told: so it has a session alone.
+            Ok(Knocked::Join(_, result)) if result.is_empty() => {
+                self.waiter.knock.shares = false;
+                self.knock(plugin, platform)
+            }
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
                 Some(reply) => {
@@ -246,7 +267,7 @@ impl Waiting {
                     },
                 ));
             });
-            if !is_done {
+            if !is_done && known.is_none() {
                 return self.go_on(plugin, platform, noted.into_iter().next());
             }
             signals = noted;
@@ -289,10 +310,7 @@ impl Waiting {
         match self.waiter.tick(most) {
             Patience::Ends => self.time_out(plugin, platform),
             Patience::Knocks => self.knock(plugin, platform),
-            Patience::Waits => {
-                let step = RequestAction::Wait(self.waiter.seat, None).into();
-                (Exchange::Waiting(Box::new(self)), step)
-            }
+            Patience::Waits => self.wait(),
         }
     }
 

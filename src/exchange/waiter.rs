@@ -94,6 +94,11 @@ impl Waiter {
         Patience::Waits
     }
 
+    /// Whether its own errand is under way.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away
+    }
+
     /// An errand at its seat is over. Says whether it was its own.
     pub(super) fn errand_over(&mut self, over: &Over) -> bool {
         let is_own = self.knock.ticket == over.ticket;

@@ -182,7 +182,7 @@ fn a_session_whose_result_can_not_be_told_serves_a_caller_without_one_all_the_sa
     open(&workers, "s1");
     first.close();
     let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
-    let late = send(&workers[0], &head, CALL);
+    let mut late = send(&workers[0], &head, CALL);
     let (worker, call) = the_call(&workers);
     // Compressed, say.
     let reply = Reply::new(200).header("mcp-session-id", "s2").body("?");
@@ -191,6 +191,16 @@ fn a_session_whose_result_can_not_be_told_serves_a_caller_without_one_all_the_sa
     assert_eq!(ready.headers.text("mcp-session-id"), "s2");
     worker.answer(&ready, Reply::new(202));
     assert_sent_in(&late, "s2");
+    // What an initialize is to be told nobody knows: so it waits for a session of its own.
+    let other = send(&workers[0], &self::head("b", "POST"), &initialize("2"));
+    assert!(other.at_server().end.is_none() && status(&other) == "none");
+    late.close();
+    world.advance(Duration::from_secs(7));
+    let (worker, ending) = the_call(&workers);
+    assert_eq!(ending.headers.text("mcp-session-id"), "s2");
+    worker.answer(&ending, Reply::new(200));
+    open(&workers, "s3");
+    assert_eq!(status(&other), "200");
     assert_no_offences(&world);
 }
 
@@ -244,4 +254,53 @@ fn a_stream_alone_takes_no_turn_from_anybody() {
     let asked_so_far = asked(&workers).len();
     world.advance(Duration::from_secs(60));
     assert_eq!(asked(&workers).len(), asked_so_far);
+}
+
+#[test]
+fn an_initialize_that_names_a_version_opens_no_session_beside_the_one_that_is_opened_for_it() {
+    for can_hold in HOSTS {
+        let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse"}"#;
+        let world = World::new(config);
+        world.state().headers_may_wait_alone = can_hold;
+        let workers = [world.worker()];
+        let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+        open(&workers, "s1");
+        first.close();
+        let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
+        let mut odd = workers[0].request(&head);
+        odd.headers().body(initialize("2")).end();
+        open(&workers, "s2");
+        world.advance(LOOK);
+        assert_eq!(workers[0].calls().len(), 0, "one is enough");
+        assert_eq!(status(&odd), "200", "{can_hold}");
+        let headers = odd.at_client().headers.unwrap();
+        assert_eq!(headers.text("mcp-session-id"), "s2");
+        assert!(super::crowd::is_kept_from_the_server(&odd));
+        odd.close();
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
+fn where_clients_share_nobody_opens_a_session_to_listen_or_says_twice_that_it_is_ready() {
+    let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse","hold_request_headers":true}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(&workers, "s1");
+    first.close();
+    let listens = head("b", "GET").header("accept", "text/event-stream");
+    let stream = send(&workers[0], &listens, "");
+    assert!(stream.is_sent() && workers[0].calls().is_empty());
+    let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let mut ready = {
+        let mut exchange = workers[0].request(&head("b", "POST"));
+        exchange.headers().body(ready).end();
+        exchange
+    };
+    open(&workers, "s2");
+    assert_eq!(status(&ready), "202");
+    assert!(super::crowd::is_kept_from_the_server(&ready));
+    ready.close();
+    assert_no_offences(&world);
 }

@@ -9,7 +9,7 @@ use super::crowd::{
 use super::exchange::Exchange;
 use super::head::Reply;
 use super::worker::Worker;
-use super::world::World;
+use super::world::{World, nanoseconds};
 
 const CALLERS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
@@ -244,4 +244,32 @@ fn a_post_that_comes_while_its_session_is_being_ended_waits_for_the_next_one() {
             assert_no_offences(&world);
         }
     }
+}
+
+#[test]
+fn an_opener_whose_worker_was_taken_for_dead_leaves_nobody_standing_in_line() {
+    let (world, workers) = queue(r#""queue_timeout":"5m""#);
+    let workers = &workers[..2];
+    let mut slow = knock(&workers[0], "a", "1");
+    // Nobody's ticks come for a while.
+    world.state().now += nanoseconds(Duration::from_secs(6));
+    let mut other = knock(&workers[1], "b", "1");
+    let mut third = knock(&workers[1], "c", "1");
+    world.advance(LOOK);
+    let calls = [workers[0].calls(), workers[1].calls()].concat();
+    assert_eq!(calls.len(), 2, "both open");
+    workers[1].answer(&calls[1], opened(&calls[1], "s2"));
+    assert_opened(&mut other, "1", "s2");
+    // The slow one hears of that first, and of its own session then.
+    world.settle();
+    workers[0].answer(&calls[0], opened(&calls[0], "s1"));
+    assert_opened(&mut slow, "1", "s1");
+    delete(&workers[1], "b", "s2");
+    open(workers, "s3");
+    assert_opened(&mut third, "1", "s3");
+    delete(&workers[1], "c", "s3");
+    let mut last = knock(&workers[1], "d", "1");
+    open(workers, "s4");
+    assert_opened(&mut last, "1", "s4");
+    assert_no_offences(&world);
 }

@@ -256,3 +256,28 @@ fn a_vm_that_got_no_mailbox_counts_as_living_for_as_long_as_somebody_waits_there
     assert_opened(&mut second, "2", "s1");
     assert_no_offences(&world);
 }
+
+#[test]
+fn a_session_in_which_a_request_was_forbidden_is_not_ended_while_others_use_it() {
+    let world = World::new(r#"{"on_reinitialize":"reuse","memory":{"bulk_slots":4}}"#);
+    let workers = [world.worker()];
+    let mut first = knock(&workers[0], "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut first, "1", "s1");
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
+    let head = head("a", "POST").header("mcp-session-id", "s1");
+    let mut forbidden = send(&workers[0], &head, call);
+    let mut busy = send(&workers[0], &head, call);
+    forbidden.answer(&Reply::new(403)).close();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(workers[0].calls().len(), 0, "nobody ends it");
+    busy.answer(&Reply::new(202)).close();
+    // But nobody new is told what its InitializeResult was.
+    let mut other = knock(&workers[0], "a", "2");
+    let (worker, ending) = the_call(&workers);
+    assert_eq!(name(&ending), "DELETE");
+    worker.answer(&ending, Reply::new(200));
+    open(&workers, "s2");
+    assert_opened(&mut other, "2", "s2");
+    assert_no_offences(&world);
+}
