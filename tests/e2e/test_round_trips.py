@@ -57,15 +57,15 @@ def test_only_a_second_initialize_takes_more_requests_than_the_client_sent(kind,
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("held", [True, False], ids=["headers-held", "headers-not-held"])
-def test_a_shared_session_takes_no_request_for_a_second_initialize_but_headers_that_are_reset(kind, held):
+def test_a_shared_session_takes_no_request_for_a_second_initialize_but_maybe_headers_that_are_reset(kind, held):
     with contextlib.ExitStack() as stack:
         settings = {"hold_request_headers": held, "on_reinitialize": "reuse"}
         counted = Counted(stack, kind, settings)
         client = counted.client
-        # Where headers are not held those of the first have gone up before it is known what it is, too.
-        assert counted.requests_for(client.initialize) == (2 if held else 3)
+        # Where headers are not held they may have left Envoy before it is known what they belong to.
+        assert counted.requests_for(client.initialize) in ([2] if held else [2, 3])
         assert counted.requests_for(client.list_tools) == 1
-        assert counted.requests_for(client.initialize) == (0 if held else 1)
+        assert counted.requests_for(client.initialize) in ([0] if held else [0, 1])
         assert counted.requests_for(client.list_tools) == 1
 
 
