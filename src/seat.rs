@@ -107,6 +107,8 @@ pub struct Knock {
     pub capabilities: Digest,
     /// Whether it may share a session.
     pub shares: bool,
+    /// Whether it has to be told what the server said when that was opened.
+    pub is_told: bool,
     /// For how long nobody is to try again after a failure.
     pub backoff: Duration,
     /// What was opened at its seat before that is of no use to it, and is left as it is.

@@ -128,7 +128,8 @@ impl Seats {
             if let Turn::Join(holder) = &turn {
                 let is_young = now.since(holder.opened) < self.max_age;
                 let kept = self.words(store, place.slot, key, holder.opening)?;
-                if let Some(kept) = kept.filter(|_| is_young) {
+                let can_be_told = |kept: &Vec<u8>| !(knock.is_told && kept.is_empty());
+                if let Some(kept) = kept.filter(|kept| is_young && can_be_told(kept)) {
                     words = kept;
                 } else {
                     // Too old, or without an InitializeResult, a session can't be shared: this one needs its own.

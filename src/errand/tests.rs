@@ -338,6 +338,7 @@ fn words_at(
         arrived: platform.now(),
         capabilities: plugin.key.digest("capabilities", [b"{}".as_slice()]),
         shares,
+        is_told: false,
         backoff: core::time::Duration::ZERO,
         since: Millis(0),
     };

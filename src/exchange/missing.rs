@@ -111,10 +111,6 @@ impl Missing {
         ended: bool,
     ) -> Went {
         self.body.scan(bytes, ended);
-        if let Until::NextPiece(session) = self.until {
-            self.until = Until::Session;
-            return self.go_on(plugin, platform, session);
-        }
         if self.body.is_initialize()
             && self.knocks(plugin)
             && let Some(body) = self.body.initialize()
@@ -130,6 +126,10 @@ impl Missing {
             };
             let (exchange, step) = knocking.body_came(plugin, platform, &[], ended);
             return (exchange, step.after(left));
+        }
+        if let Until::NextPiece(session) = self.until {
+            self.until = Until::Session;
+            return self.go_on(plugin, platform, session);
         }
         if !self.body.is_kept() || self.body.is_initialize() {
             let left = self.leave(plugin, platform);

@@ -139,6 +139,7 @@ impl Waiting {
         let capabilities = plugin.capabilities(&initialize);
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
         waiter.knock.shares = plugin.on_reinitialize() == OnReinitialize::Reuse;
+        waiter.knock.is_told = true;
         Ok(Self {
             request,
             headers,
@@ -212,7 +213,7 @@ impl Waiting {
         (Exchange::Waiting(Box::new(self)), step)
     }
 
-    fn knock(mut self, plugin: &Plugin, platform: &impl Platform) -> Went {
+    fn knock(self, plugin: &Plugin, platform: &impl Platform) -> Went {
         let mut knock = self.waiter.knock;
         if !self.has_waited {
             // Times alone don't say so: clocks are set back, and much happens in a millisecond.
@@ -220,11 +221,6 @@ impl Waiting {
         }
         let knocked = plugin.knock(platform, &self.waiter.seat, &knock);
         match knocked {
-            // What the server said can't be told: so it has a session alone.
-            Ok(Knocked::Join(_, result)) if result.is_empty() => {
-                self.waiter.knock.shares = false;
-                self.knock(plugin, platform)
-            }
             Ok(Knocked::Join(holder, result)) => self.join(plugin, platform, &holder, &result),
             Ok(Knocked::Failed(words)) => match Reply::decode(&words) {
                 Some(reply) => {
@@ -252,10 +248,11 @@ impl Waiting {
         let known = known.ok().flatten().and_then(|record| {
             let session = record.session(&holder.endpoint, &holder.session)?;
             let is_told = session.latest && !session.hidden;
-            Some(!is_told || plugin.memory.is_refresh_due(session, now))
+            let is_due = !is_told || plugin.memory.is_refresh_due(session, now);
+            Some((is_due, session.hidden))
         });
         let mut signals = Vec::new();
-        if known != Some(false) {
+        if known.is_none_or(|(is_due, _)| is_due) {
             let (is_done, noted) = plugin.remember(platform, &self.request, |record| {
                 let known = record.session(&holder.endpoint, &holder.session).cloned();
                 record.learn(known.map_or_else(
@@ -267,7 +264,8 @@ impl Waiting {
                     },
                 ));
             });
-            if !is_done && known.is_none() {
+            // One that is hidden would be forgotten once it is lost, and its client told nothing.
+            if !is_done && known.is_none_or(|(_, is_hidden)| is_hidden) {
                 return self.go_on(plugin, platform, noted.into_iter().next());
             }
             signals = noted;

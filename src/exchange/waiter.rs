@@ -67,6 +67,7 @@ impl Waiter {
             arrived: platform.now(),
             capabilities,
             shares: true,
+            is_told: false,
             backoff: Duration::ZERO,
             since: Millis(0),
         };

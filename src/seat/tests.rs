@@ -28,6 +28,7 @@ fn alone(number: u64) -> Knock {
         arrived: NOW,
         capabilities: CAPABILITIES,
         shares: false,
+        is_told: false,
         backoff: core::time::Duration::ZERO,
         since: Millis(0),
     }

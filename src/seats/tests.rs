@@ -37,6 +37,7 @@ fn knock(number: u64) -> Knock {
         arrived: NOW,
         capabilities: CAPABILITIES,
         shares: true,
+        is_told: false,
         backoff: core::time::Duration::ZERO,
         since: Millis(0),
     }
