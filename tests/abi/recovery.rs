@@ -43,6 +43,13 @@ fn open_forwarded(worker: &Worker, caller: &str, session: &str) {
     exchange.answer(&reply.body("{}")).close();
 }
 
+/// An initialize for which the filter opens this session.
+fn open_shared(workers: &[Worker], caller: &str, session: &str) {
+    let mut first = knock(&workers[0], caller, "1");
+    open(workers, session);
+    assert_opened(&mut first, "1", session);
+}
+
 #[test]
 fn a_request_whose_session_had_to_make_room_is_sent_again_with_an_id_of_the_filters_own() {
     for hold in [true, false] {
@@ -143,9 +150,7 @@ fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
         world.state().headers_may_wait_alone = can_hold;
         let worker = world.worker();
         let workers = [worker.clone()];
-        let mut first = knock(&worker, "a", "1");
-        open(&workers, "s1");
-        assert_opened(&mut first, "1", "s1");
+        open_shared(&workers, "a", "s1");
         // The only seat is somebody else's by now.
         let _opening = knock(&worker, "b", "1");
         let (_, others) = the_call(&workers);
@@ -277,9 +282,7 @@ fn nobody_goes_on_in_a_successor_that_has_not_been_told_that_it_is_ready() {
         if config == "{}" {
             open_forwarded(&workers[0], "a", "s1");
         } else {
-            let mut opener = knock(&workers[0], "a", "1");
-            open(&workers, "s1");
-            assert_opened(&mut opener, "1", "s1");
+            open_shared(&workers, "a", "s1");
         }
         world.advance(YOUNG);
         let mut first = call_in(&workers[0], "a", "s1");
@@ -323,9 +326,7 @@ fn an_initialize_that_waits_is_not_given_the_refusal_of_the_dead_session_that_it
         let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
         let workers = [world.worker()];
         let worker = &workers[0];
-        let mut first = knock(worker, "a", "1");
-        open(&workers, "s1");
-        assert_opened(&mut first, "1", "s1");
+        open_shared(&workers, "a", "s1");
         let mut waiting = worker.request(&head("a", "POST"));
         waiting.headers();
         assert_eq!(waiting.server_headers().text("mcp-session-id"), "s1");
@@ -355,9 +356,7 @@ const OTHER: &str = r#"{"jsonrpc":"2.0","id":"1","method":"initialize","params":
 fn an_initialize_that_can_wait_no_longer_is_sent_again_if_it_was_refused_in_a_dead_session() {
     let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
     let workers = [world.worker()];
-    let mut first = knock(&workers[0], "a", "1");
-    open(&workers, "s1");
-    assert_opened(&mut first, "1", "s1");
+    open_shared(&workers, "a", "s1");
     let mut waiting = workers[0].request(&head("a", "POST"));
     waiting.headers().body(OTHER).end();
     waiting.answer(&Reply::new(404).body("not found"));
@@ -379,9 +378,7 @@ fn an_answer_that_waited_in_vain_goes_on_though_the_client_can_not_be_told_anyth
     for refusal in [Reply::new(404), Reply::new(404).body("not found")] {
         let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
         let workers = [world.worker()];
-        let mut first = knock(&workers[0], "a", "1");
-        open(&workers, "s1");
-        assert_opened(&mut first, "1", "s1");
+        open_shared(&workers, "a", "s1");
         let mut waiting = workers[0].request(&head("a", "POST"));
         waiting.headers().body(OTHER).end();
         waiting.answer(&refusal);
@@ -407,9 +404,7 @@ fn an_initialize_that_was_refused_amid_its_body_comes_again_and_is_in_no_older_s
             if config == "{}" {
                 open_forwarded(worker, "a", "s1");
             } else {
-                let mut first = knock(worker, "a", "1");
-                open(&workers, "s1");
-                assert_opened(&mut first, "1", "s1");
+                open_shared(&workers, "a", "s1");
             }
             let body = initialize("2");
             let mut early = worker.request(&head("a", "POST"));
@@ -459,9 +454,7 @@ fn an_initialize_of_which_no_more_is_shown_comes_again_unless_its_session_lives(
             if config == "{}" {
                 open_forwarded(worker, "a", "s1");
             } else {
-                let mut first = knock(worker, "a", "1");
-                open(&workers, "s1");
-                assert_opened(&mut first, "1", "s1");
+                open_shared(&workers, "a", "s1");
             }
             let body = initialize("2");
             let mut early = worker.request(&head("a", "POST"));
@@ -605,9 +598,7 @@ fn a_shared_session_whose_server_refuses_at_length_is_not_asked_for_again_at_onc
     let world = World::new(config);
     let workers = [world.worker()];
     let worker = &workers[0];
-    let mut first = knock(worker, "a", "1");
-    open(&workers, "s1");
-    assert_opened(&mut first, "1", "s1");
+    open_shared(&workers, "a", "s1");
     world.advance(YOUNG);
     let mut lost = call_in(worker, "a", "s1");
     let mut other = call_in(worker, "a", "s1");
@@ -627,9 +618,7 @@ fn two_callers_whose_sessions_were_shared_before_never_meet_where_sessions_take_
     let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
     let old = [world.worker()];
     for (caller, session) in [("a", "s1"), ("b", "s2")] {
-        let mut opener = knock(&old[0], caller, "1");
-        open(&old, session);
-        assert_opened(&mut opener, "1", session);
+        open_shared(&old, caller, session);
     }
     world.state().config =
         br#"{"on_reinitialize":"queue","hold_request_headers":true,"session":{"lease":"1s"}}"#
@@ -674,9 +663,7 @@ fn a_session_that_others_share_is_lost_only_if_it_is_refused_without_a_version_a
         let world = World::new(r#"{"on_reinitialize":"reuse"}"#);
         let workers = [world.worker()];
         let worker = &workers[0];
-        let mut first = knock(worker, "a", "1");
-        open(&workers, "s1");
-        assert_opened(&mut first, "1", "s1");
+        open_shared(&workers, "a", "s1");
         world.advance(YOUNG);
         let mut failing = call_in(worker, "a", "s1");
         let (_, call) = is_lost(&mut failing, &workers);
@@ -709,9 +696,7 @@ fn nobody_is_sent_back_for_a_version_of_a_session_that_is_not_remembered() {
     let workers = [world.worker()];
     let worker = &workers[0];
     for (caller, session) in [("a", "s1"), ("b", "s2")] {
-        let mut opener = knock(worker, caller, "1");
-        open(&workers, session);
-        assert_opened(&mut opener, "1", session);
+        open_shared(&workers, caller, session);
     }
     let head = head("a", "POST").header("mcp-session-id", "s1");
     let mut early = worker.request(&head.header("mcp-protocol-version", "2025-06-18"));
