@@ -202,7 +202,7 @@ impl<P: Platform> Arrival<'_, P> {
     /// A session that its caller's clients share is known at its seat as well: there it is found when the memory had no
     /// room for it any more. Otherwise its ids would go up as they come.
     fn shared_session(&self, own_id: &SessionId) -> Option<Session> {
-        if self.plugin.on_reinitialize() != OnReinitialize::Reuse {
+        if !self.plugin.shares() {
             return None;
         }
         let seat = self.plugin.seat(&self.request)?;

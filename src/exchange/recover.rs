@@ -10,7 +10,6 @@ use super::replay::{Refused, Replay};
 use super::settle::{Settled, finished, settled};
 use super::waiter::{Asked, BACKOFF, Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Signal, Step};
-use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::initialize::Initialize;
 use crate::memory::{CallerRecord, Session};
@@ -53,8 +52,8 @@ impl Refused {
             let (exchange, step) = self.go_on(plugin, platform, &successor);
             return Ok((exchange, step.after(signals)));
         }
-        let mode = plugin.on_reinitialize();
-        if self.is_stream() && mode != OnReinitialize::Forward {
+        let seat = plugin.seat(&self.request);
+        if self.is_stream() && seat.is_some() {
             // Its session may have ended to make room. To listen is no reason to end another one: its next POST is.
             let Self {
                 outcome, session, ..
@@ -65,11 +64,11 @@ impl Refused {
         let Some(initialize) = plugin.kept_initialize(platform, request, lost) else {
             return Err(Box::new(self));
         };
-        let (seat, since) = match (mode, plugin.seat(request)) {
+        let (seat, since) = match seat {
             // There may be one session at a time: a new one waits in line with all others, or for who opens it.
-            (OnReinitialize::Queue | OnReinitialize::Reuse, Some(seat)) => (seat, Millis(0)),
+            Some(seat) => (seat, Millis(0)),
             // What stands there from an earlier loss may be lost since, too.
-            _ => (plugin.digest_of("recovery", request, lost), request.came),
+            None => (plugin.digest_of("recovery", request, lost), request.came),
         };
         let gone = Gone {
             caller: &request.caller,

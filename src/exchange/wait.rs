@@ -5,7 +5,6 @@ use super::kept::Body;
 use super::settle::{Settled, finished};
 use super::waiter::{Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Request, RequestAction, Sent, Signal, Step};
-use crate::config::OnReinitialize;
 use crate::errand::{Over, Purpose};
 use crate::headers::Headers;
 use crate::initialize::Initialize;
@@ -138,7 +137,7 @@ impl Waiting {
         };
         let capabilities = plugin.capabilities(&initialize);
         let mut waiter = Waiter::new(plugin, platform, seat, capabilities);
-        waiter.knock.shares = plugin.on_reinitialize() == OnReinitialize::Reuse;
+        waiter.knock.shares = plugin.shares();
         waiter.knock.is_told = true;
         Ok(Self {
             request,

@@ -38,6 +38,13 @@ fn request(worker: &Worker) -> Exchange {
     exchange
 }
 
+/// A client of the caller "a" opens a session: so the filter remembers an initialize for others, too.
+fn open_for_a(workers: &[Worker]) {
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(workers, "s1");
+    first.close();
+}
+
 fn assert_sent_in(exchange: &Exchange, session: &str) {
     assert!(exchange.is_sent(), "it goes on");
     let server = exchange.at_server();
@@ -178,9 +185,7 @@ fn a_session_whose_result_can_not_be_told_serves_a_caller_without_one_all_the_sa
     let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse"}"#;
     let world = World::new(config);
     let workers = [world.worker()];
-    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
-    open(&workers, "s1");
-    first.close();
+    open_for_a(&workers);
     let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
     let mut late = send(&workers[0], &head, CALL);
     let (worker, call) = the_call(&workers);
@@ -209,9 +214,7 @@ fn who_waited_for_a_session_that_is_lost_at_once_is_not_sent_into_it_again() {
     let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse"}"#;
     let world = World::new(config);
     let workers = [world.worker()];
-    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
-    open(&workers, "s1");
-    first.close();
+    open_for_a(&workers);
     let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
     let mut late = send(&workers[0], &head, CALL);
     world.advance(LOOK);
@@ -238,9 +241,7 @@ fn a_stream_alone_takes_no_turn_from_anybody() {
     let config = r#"{"on_missing_session":"initialize","on_reinitialize":"queue","hold_request_headers":true,"on_session_lost":"forget"}"#;
     let world = World::new(config);
     let workers = [world.worker()];
-    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
-    open(&workers, "s1");
-    first.close();
+    open_for_a(&workers);
     let mut other = send(&workers[0], &head("b", "POST"), &initialize("1"));
     world.advance(Duration::from_secs(7));
     let (worker, ending) = the_call(&workers);
@@ -266,9 +267,7 @@ fn an_initialize_that_names_a_version_opens_no_session_beside_the_one_that_is_op
         let world = World::new(config);
         world.state().headers_may_wait_alone = can_hold;
         let workers = [world.worker()];
-        let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
-        open(&workers, "s1");
-        first.close();
+        open_for_a(&workers);
         let head = head("b", "POST").header("mcp-protocol-version", "2025-06-18");
         let mut odd = workers[0].request(&head);
         let body = initialize("2");
@@ -297,9 +296,7 @@ fn where_clients_share_nobody_opens_a_session_to_listen_or_says_twice_that_it_is
     let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse","hold_request_headers":true}"#;
     let world = World::new(config);
     let workers = [world.worker()];
-    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
-    open(&workers, "s1");
-    first.close();
+    open_for_a(&workers);
     let listens = head("b", "GET").header("accept", "text/event-stream");
     let stream = send(&workers[0], &listens, "");
     assert!(stream.is_sent() && workers[0].calls().is_empty());

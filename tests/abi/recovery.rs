@@ -50,6 +50,15 @@ fn open_shared(workers: &[Worker], caller: &str, session: &str) {
     assert_opened(&mut first, "1", session);
 }
 
+/// The session "s1" of the caller "a", however this configuration has sessions opened.
+fn open_by(config: &str, workers: &[Worker]) {
+    if config == "{}" {
+        open_forwarded(&workers[0], "a", "s1");
+    } else {
+        open_shared(workers, "a", "s1");
+    }
+}
+
 #[test]
 fn a_request_whose_session_had_to_make_room_is_sent_again_with_an_id_of_the_filters_own() {
     for hold in [true, false] {
@@ -279,11 +288,7 @@ fn nobody_goes_on_in_a_successor_that_has_not_been_told_that_it_is_ready() {
     for config in ["{}", r#"{"on_reinitialize":"reuse"}"#] {
         let world = World::new(config);
         let workers = [world.worker(), world.worker()];
-        if config == "{}" {
-            open_forwarded(&workers[0], "a", "s1");
-        } else {
-            open_shared(&workers, "a", "s1");
-        }
+        open_by(config, &workers);
         world.advance(YOUNG);
         let mut first = call_in(&workers[0], "a", "s1");
         let mut second = call_in(&workers[1], "a", "s1");
@@ -401,11 +406,7 @@ fn an_initialize_that_was_refused_amid_its_body_comes_again_and_is_in_no_older_s
             let world = World::new(config);
             let workers = [world.worker()];
             let worker = &workers[0];
-            if config == "{}" {
-                open_forwarded(worker, "a", "s1");
-            } else {
-                open_shared(&workers, "a", "s1");
-            }
+            open_by(config, &workers);
             let body = initialize("2");
             let mut early = worker.request(&head("a", "POST"));
             early.headers();
@@ -451,11 +452,7 @@ fn an_initialize_of_which_no_more_is_shown_comes_again_unless_its_session_lives(
             let world = World::new(config);
             let workers = [world.worker()];
             let worker = &workers[0];
-            if config == "{}" {
-                open_forwarded(worker, "a", "s1");
-            } else {
-                open_shared(&workers, "a", "s1");
-            }
+            open_by(config, &workers);
             let body = initialize("2");
             let mut early = worker.request(&head("a", "POST"));
             early.headers();
