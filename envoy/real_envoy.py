@@ -11,6 +11,7 @@ import yaml
 from processes import ROOT, start_envoy
 
 CONFIG_FILE = ROOT / "envoy/envoy.yaml"
+REPLICAS_FILE = ROOT / "envoy/replicas.yaml"
 MODULE = ROOT / "target/mcp_session_filter.wasm"
 # One VM per worker, one for the main thread, and the one that they are cloned from.
 VMS = 4
@@ -19,8 +20,10 @@ VMS = 4
 class EnvoyConfig:
     """envoy/envoy.yaml on free ports, in front of the given server."""
 
+    file = CONFIG_FILE
+
     def __init__(self, server_port, settings=None):
-        self.tree = yaml.safe_load(CONFIG_FILE.read_text())
+        self.tree = yaml.safe_load(self.file.read_text())
         self.tree["admin"]["address"]["socket_address"]["port_value"] = 0
         self.listener["address"]["socket_address"]["port_value"] = 0
         self.point_at(server_port)
@@ -50,9 +53,14 @@ class EnvoyConfig:
     def plugin(self):
         return self.http_filters[-2]["typed_config"]["config"]
 
-    def point_at(self, server_port):
-        endpoints = self.tree["static_resources"]["clusters"][0]["load_assignment"]["endpoints"]
-        endpoints[0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = server_port
+    @property
+    def cluster(self):
+        return self.tree["static_resources"]["clusters"][0]
+
+    def point_at(self, *server_ports):
+        endpoints = self.cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        for endpoint, port in zip(endpoints, server_ports, strict=True):
+            endpoint["endpoint"]["address"]["socket_address"]["port_value"] = port
 
     def set(self, settings):
         """The filter's settings: JSON text, or what becomes it. Envoy's own flag for held headers goes with them."""
@@ -66,7 +74,8 @@ class EnvoyConfig:
         """The same Envoy, and no session filter in it."""
         changed = copy.deepcopy(self)
         changed.http_filters.pop(-2)
-        changed.connection_manager["route_config"]["virtual_hosts"][0]["routes"].pop(0)
+        for route in changed.connection_manager["route_config"]["virtual_hosts"][0]["routes"]:
+            route.pop("typed_per_filter_config", None)
         return changed
 
     def has_filter(self):
@@ -76,6 +85,19 @@ class EnvoyConfig:
         path = Path(folder) / "envoy.yaml"
         path.write_text(yaml.safe_dump(self.tree))
         return path
+
+
+class ReplicasConfig(EnvoyConfig):
+    """envoy/replicas.yaml on free ports, in front of the given replicas."""
+
+    file = REPLICAS_FILE
+
+    def __init__(self, server_ports, settings=None):
+        self.server_ports = server_ports
+        super().__init__(None, settings)
+
+    def point_at(self, _):
+        super().point_at(*self.server_ports)
 
 
 class RealEnvoy:
@@ -104,6 +126,11 @@ class RealEnvoy:
         lines = self._get(f"/stats?filter={pattern}").splitlines()
         return {name: int(value) for name, _, value in (line.rpartition(": ") for line in lines)}
 
+    def requests_by_port(self):
+        """How many requests each host of the clusters has had, the filter's own included."""
+        counts = (line.split("::") for line in self._get("/clusters").splitlines() if "::rq_total::" in line)
+        return {int(host.rpartition(":")[2]): int(count) for _, host, _, count in counts}
+
     def counter(self, outcome):
         return self.stats(f"^wasmcustom.mcp_session.{outcome}$").get(f"wasmcustom.mcp_session.{outcome}", 0)
 
@@ -112,6 +139,12 @@ class RealEnvoy:
         name = re.escape(reply.header("x-request-id"))
         word = self.process.out.wait_for(rf"request={name} mcp_session=(\S+)")[1]
         return None if word == "-" else word
+
+    def wait_for_stat(self, name, value):
+        for _ in range(10_000):
+            if self.stats(f"^{re.escape(name)}$").get(name) == value:
+                return
+        raise AssertionError(f"{name} did not become {value}")
 
     def received_bytes(self):
         """How much Envoy has read from its clients so far."""

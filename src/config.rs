@@ -1,6 +1,6 @@
 //! The plugin's configuration: JSON in, a checked [`Config`] out, or an error that names the key.
 //!
-//! Every key is known from the start. A value whose feature does not exist yet is refused, never ignored.
+//! Unknown keys are refused, never ignored.
 
 mod fields;
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Where and how requests of the filter's own go.
     pub subrequest: SubrequestConfig,
+    /// The header, in lower case, that names the host of a request's session to the load balancer.
+    pub upstream_host_header: Option<String>,
 }
 
 /// `mode`
@@ -210,6 +212,7 @@ impl Default for Config {
                 timeout: Duration::from_secs(5),
                 replay_timeout: Duration::from_secs(60),
             },
+            upstream_host_header: None,
         }
     }
 }
@@ -225,8 +228,7 @@ impl Config {
     /// Reads a configuration; an empty one means all defaults.
     ///
     /// # Errors
-    /// If it is no JSON object, has an unknown key, a value of the wrong shape or out of range, or asks for a feature
-    /// that this version does not have. The error names the key.
+    /// If it is no JSON object, has an unknown key, or a value of the wrong shape or out of range. The error names the key.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         let root = if json.trim_ascii().is_empty() {
             Map::new()
@@ -289,8 +291,8 @@ fn read(root: &Fields) -> Result<Config, ConfigError> {
         session: root.section("session", |session| read_session(session, default.session))?,
         memory: root.section("memory", |memory| read_memory(memory, default.memory))?,
         subrequest: read_subrequest(root, &default.subrequest)?,
+        upstream_host_header: read_upstream_host_header(root)?,
     };
-    refuse_what_does_not_exist_yet(root)?;
     refuse_what_does_not_go_together(root, &config)?;
     Ok(config)
 }
@@ -300,6 +302,16 @@ fn refuse_what_does_not_go_together(root: &Fields, config: &Config) -> Result<()
     if config.on_reinitialize == OnReinitialize::Queue && !config.hold_request_headers {
         let expected = "\"queue\" only together with `hold_request_headers: true`";
         return Err(root.error("on_reinitialize", &Value::from("queue"), expected));
+    }
+    if let Some(name) = &config.upstream_host_header
+        && config.caller.headers.contains(name)
+    {
+        let expected = "a header that is none of `caller.headers`: it is removed from requests";
+        return Err(root.error(
+            "upstream_host_header",
+            &Value::from(name.as_str()),
+            expected,
+        ));
     }
     Ok(())
 }
@@ -440,15 +452,38 @@ fn read_subrequest(
     })
 }
 
-/// A key of the reference whose feature is not built: its shape is checked, and only "off" is taken.
-fn refuse_what_does_not_exist_yet(root: &Fields) -> Result<(), ConfigError> {
-    root.text_or_null(
-        "upstream_host_header",
-        "null, or a header name",
-        is_header_name,
-    )?;
-    root.refuse_unless_null("upstream_host_header")
+/// The filter removes this header from requests and answers: so it can't be one that means something else.
+fn read_upstream_host_header(root: &Fields) -> Result<Option<String>, ConfigError> {
+    let is_free = |name: &str| {
+        let is_taken = |taken: &&str| taken.eq_ignore_ascii_case(name);
+        is_header_name(name) && !TAKEN_HEADERS.iter().any(is_taken)
+    };
+    let expected = "null, or the name of a header of its own, such as \"x-mcp-upstream-host\"";
+    let name = root.text_or_null("upstream_host_header", expected, is_free)?;
+    Ok(name.map(|name| name.to_ascii_lowercase()))
 }
+
+/// Headers that Envoy, MCP and HTTP itself go by, or that hold credentials.
+const TAKEN_HEADERS: [&str; 18] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "last-event-id",
+    "location",
+    "mcp-method",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "set-cookie",
+    "te",
+    "transfer-encoding",
+    "x-forwarded-for",
+];
 
 /// A `token` of RFC 9110, 5.6.2.
 fn is_header_name(name: &str) -> bool {

@@ -224,13 +224,19 @@ impl Errand {
                     body: opening.initialize.body.clone(),
                     timeout: config.replay_timeout,
                 };
-                Subrequest::new(opening.target(plugin), &opening.headers, message)
+                Subrequest::new(
+                    &plugin.config,
+                    opening.target(plugin),
+                    &opening.headers,
+                    message,
+                )
             }
             Stage::Announce(opened) => {
                 let version = opened.version().map(ProtocolVersion::as_bytes);
                 let session = &opened.holder.session;
                 let message = Message::in_session(session, version, INITIALIZED.to_vec(), config);
-                Subrequest::new(opened.holder.target.clone(), &opened.headers, message)
+                let target = opened.holder.target.clone();
+                Subrequest::new(&plugin.config, target, &opened.headers, message)
             }
             Stage::Close(closing) => {
                 let message = Message {
@@ -241,7 +247,8 @@ impl Errand {
                     body: Vec::new(),
                     timeout: config.timeout,
                 };
-                Subrequest::new(closing.holder.target.clone(), &closing.headers, message)
+                let target = closing.holder.target.clone();
+                Subrequest::new(&plugin.config, target, &closing.headers, message)
             }
         }
     }
@@ -328,15 +335,15 @@ impl Opening {
             .then(|| headers.get(SESSION_ID));
         let session = opened.flatten().and_then(SessionId::parse);
         let result = read_result(&headers, &body);
-        let reply = Reply::passed_on(status, &headers, body);
+        let reply = plugin.passed_on(status, &headers, body);
         let Some(id) = session else {
             return Err(self.failed(plugin, platform, reply));
         };
-        let now = platform.now();
+        let (now, host) = (platform.now(), plugin.host_of(&headers));
         let holder = Holder {
             caller: self.request.caller,
             endpoint: self.request.endpoint,
-            target: self.target(plugin).without_query(),
+            target: self.target(plugin).without_query().on(host),
             session: id,
             capabilities: self.capabilities,
             opening: ticket.number,
@@ -474,6 +481,7 @@ impl Opened {
         let (is_learned, mut signals) = plugin.remember(platform, &self.request, learn);
         let (request, body) = (&self.request, &self.initialize);
         signals.extend(plugin.keep_initialize(platform, request, &session.id, body));
+        signals.extend(plugin.unpinned(session.host));
         // What is not remembered is not shared: its ids would not be translated.
         let result = self.result.filter(|_| is_learned);
         let change = Change::Take(Box::new((holder, result)));

@@ -115,6 +115,8 @@ pub enum Signal {
     NoSeat,
     /// An answer came in a form in which its ids can't be put back.
     Untranslated,
+    /// It is not known which host a new session is on.
+    Unpinned,
     /// Who waits for this seat has to look again, on all workers.
     Wake(Digest),
     /// This ticket could not be taken out of the line of this seat: that is to be tried again.
@@ -242,6 +244,8 @@ pub struct Asking {
     refused: Refused,
     /// The version that the request had, if the server was asked without.
     dropped_version: Option<Vec<u8>>,
+    /// The session's host could not be connected to: another one was asked.
+    is_elsewhere: bool,
 }
 
 impl Exchange {
@@ -345,7 +349,7 @@ impl Exchange {
         let session = sent.session.as_ref()?;
         let named = session.named.as_ref()?;
         let is_it = headers.get(SESSION_ID) == Some(session.id.as_bytes());
-        is_it.then(|| Edit::Set(SESSION_ID, named.as_bytes().to_vec()))
+        is_it.then(|| Edit::set(SESSION_ID, named.as_bytes()))
     }
 
     /// The filter has answered by itself.

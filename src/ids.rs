@@ -93,7 +93,7 @@ impl Ids {
     #[must_use]
     pub fn edits(headers: &Headers) -> Option<Edit> {
         let asks = headers.has(ACCEPT_ENCODING);
-        asks.then(|| Edit::Set(ACCEPT_ENCODING, b"identity".to_vec()))
+        asks.then(|| Edit::set(ACCEPT_ENCODING, b"identity"))
     }
 
     /// What becomes of the request's `content-length`: the exact one if the body is whole and goes on with so many
@@ -105,11 +105,11 @@ impl Ids {
             Declared::Nothing => return None,
             Declared::Bytes(declared) if declared == up.received => {}
             Declared::Unreadable | Declared::Bytes(_) => {
-                return Some(Edit::Remove(CONTENT_LENGTH));
+                return Some(Edit::remove(CONTENT_LENGTH));
             }
         }
         let is_other = bytes as u64 != up.received;
-        is_other.then(|| Edit::Set(CONTENT_LENGTH, bytes.to_string().into_bytes()))
+        is_other.then(|| Edit::set(CONTENT_LENGTH, bytes.to_string().as_bytes()))
     }
 
     /// Whether the request's body goes on rewritten.
@@ -190,7 +190,7 @@ impl Ids {
             None
         };
         let changes_length = self.down.is_some() && headers.has(CONTENT_LENGTH);
-        changes_length.then_some(Edit::Remove(CONTENT_LENGTH))
+        changes_length.then_some(Edit::remove(CONTENT_LENGTH))
     }
 
     /// Whether this answer comes in a form in which its ids can't be put back, though it may well have some.

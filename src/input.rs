@@ -1,6 +1,7 @@
 //! Bytes that were written down, taken apart from the front. Anything that does not fit reads as nothing.
 
 use crate::digest::Digest;
+use crate::upstream_host::UpstreamHost;
 
 /// What is left to be read.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
@@ -30,11 +31,28 @@ impl<'a> Input<'a> {
         self.bytes(length.into())
     }
 
+    /// A host, or none.
+    #[expect(clippy::option_option, reason = "nothing fits, or none is there")]
+    pub(crate) fn host(&mut self) -> Option<Option<UpstreamHost>> {
+        let text = self.short_text()?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        let host = UpstreamHost::parse(text)?;
+        (host.to_string().as_bytes() == text).then_some(Some(host))
+    }
+
     /// A text behind two bytes of length.
     pub(crate) fn text(&mut self) -> Option<&'a [u8]> {
         let length = u16::from_le_bytes(self.array()?);
         self.bytes(length.into())
     }
+}
+
+/// Writes a host down as [`Input::host`] reads it.
+pub(crate) fn put_host(bytes: &mut Vec<u8>, host: Option<UpstreamHost>) {
+    let text = host.map(|host| host.to_string()).unwrap_or_default();
+    put_short_text(bytes, text.as_bytes());
 }
 
 /// Writes a text behind one byte of length. What is too long for that is no text that the types allow: it is left out.

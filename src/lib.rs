@@ -28,6 +28,7 @@
 //! | which request a cancel means | [`flights`] |
 //! | what a repair changes | [`repair`] |
 //! | whether a session lives | [`ping`] |
+//! | which replica holds it | [`upstream_host`] |
 //! | how long headers wait | [`hold`] |
 //! | what the host has to offer | [`platform`] |
 
@@ -64,6 +65,7 @@ pub mod subrequest;
 pub mod table;
 pub mod time;
 pub mod translate;
+pub mod upstream_host;
 
 #[cfg(target_os = "wasi")]
 mod filter;

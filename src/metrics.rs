@@ -11,6 +11,7 @@ pub(crate) struct Metrics {
     contended: Option<Metric>,
     queued: Option<Metric>,
     no_seat: Option<Metric>,
+    unpinned: Option<Metric>,
     untranslated: Option<Metric>,
     hold_unsupported: Option<Metric>,
     live: Option<Metric>,
@@ -25,6 +26,7 @@ impl Metrics {
             contended: counter("contended"),
             queued: counter("queued"),
             no_seat: counter("no_seat"),
+            unpinned: counter("unpinned"),
             untranslated: counter("untranslated"),
             hold_unsupported: counter("hold_unsupported"),
             live: define(MetricKind::Gauge, "live"),
@@ -43,6 +45,7 @@ impl Metrics {
             Signal::Contended => increment(self.contended, 1),
             Signal::Queued => increment(self.queued, 1),
             Signal::NoSeat => increment(self.no_seat, 1),
+            Signal::Unpinned => increment(self.unpinned, 1),
             Signal::Untranslated => increment(self.untranslated, 1),
             Signal::Failed(_) => increment(self.outcome(Outcome::HostError), 1),
             Signal::Evicted(sessions) => {

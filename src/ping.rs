@@ -1,13 +1,14 @@
 //! The filter's own question to a server: does this session live? A JSON-RPC `ping` (MCP 2025-11-25, Utilities, Ping),
 //! sent as the client's request was.
 
-use crate::config::SubrequestConfig;
+use crate::config::Config;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::initialize::INITIALIZED;
 use crate::memory::{Lost, Rewritten, Session};
 use crate::session::SessionId;
 use crate::subrequest::{Message, Subrequest, Target};
 use crate::time::Millis;
+use crate::upstream_host::UpstreamHost;
 
 /// A remembered session that a request went up in, with what a ping in it needs.
 pub struct InSession {
@@ -21,6 +22,8 @@ pub struct InSession {
     pub is_own: bool,
     /// Where a route sends it: a request of the filter's own skips the route.
     pub rewritten: Option<Rewritten>,
+    /// The host that holds it, as far as is known.
+    pub host: Option<UpstreamHost>,
     /// Whether its server refuses requests that name a version.
     pub versionless: bool,
     /// Whether the filter opened it.
@@ -65,6 +68,7 @@ impl InSession {
             named: None,
             is_own: true,
             rewritten: session.rewritten.clone(),
+            host: session.host,
             versionless: session.versionless,
             owned: session.owned,
             known_as: (!session.hidden).then(|| session.id.clone()),
@@ -158,10 +162,16 @@ impl Verdict {
 }
 
 impl InSession {
+    /// The host that holds it can't be connected to: whom else the cluster has is to say whether it lives. False if that
+    /// is not so.
+    pub fn leave_host(&mut self, status: Option<u16>) -> bool {
+        status == Some(503) && self.host.take().is_some()
+    }
+
     /// A ping like the request that went up in this session, through this cluster. `nonce` keeps its JSON-RPC id apart
     /// from others.
     #[must_use]
-    pub fn ping(&self, cluster: &str, config: &SubrequestConfig, nonce: u64) -> Subrequest {
+    pub fn ping(&self, cluster: &str, config: &Config, nonce: u64) -> Subrequest {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":"mcp-session-filter-{nonce:016x}","method":"ping"}}"#
         );
@@ -170,48 +180,45 @@ impl InSession {
 
     /// Word to the server that this session is ready (MCP 2025-11-25, Lifecycle, Initialization).
     #[must_use]
-    pub fn announce(&self, cluster: &str, config: &SubrequestConfig) -> Subrequest {
+    pub fn announce(&self, cluster: &str, config: &Config) -> Subrequest {
         self.say(cluster, config, INITIALIZED.to_vec())
     }
 
-    fn say(&self, cluster: &str, config: &SubrequestConfig, body: Vec<u8>) -> Subrequest {
-        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
-        let message = Message::in_session(&self.id, self.version.as_deref(), body, config);
-        Subrequest::new(target, &self.headers, message)
+    fn say(&self, cluster: &str, config: &Config, body: Vec<u8>) -> Subrequest {
+        let (target, version) = (self.target(cluster, config), self.version.as_deref());
+        let message = Message::in_session(&self.id, version, body, &config.subrequest);
+        Subrequest::new(config, target.on(self.host), &self.headers, message)
     }
 
     /// The client's request, with this body, once more.
     #[must_use]
-    pub fn again(&self, cluster: &str, config: &SubrequestConfig, body: Vec<u8>) -> Subrequest {
-        self.send_again(
-            cluster,
-            config,
-            body,
-            Some(&self.id),
-            self.version.as_deref(),
-        )
+    pub fn again(&self, cluster: &str, config: &Config, body: Vec<u8>) -> Subrequest {
+        let target = self.target(cluster, config).on(self.host);
+        let version = self.version.as_deref();
+        self.send_again(target, config, body, Some(&self.id), version)
     }
 
     /// The client's request, with this body, once more, in no session.
     #[must_use]
-    pub fn again_alone(
-        &self,
-        cluster: &str,
-        config: &SubrequestConfig,
-        body: Vec<u8>,
-    ) -> Subrequest {
-        self.send_again(cluster, config, body, None, None)
+    pub fn again_alone(&self, cluster: &str, config: &Config, body: Vec<u8>) -> Subrequest {
+        let target = self.target(cluster, config);
+        self.send_again(target, config, body, None, None)
+    }
+
+    /// Where the session's requests go, on any host.
+    fn target(&self, cluster: &str, config: &Config) -> Target {
+        let rewritten = self.rewritten.as_ref();
+        Target::of(cluster, &self.headers, rewritten, &config.subrequest)
     }
 
     fn send_again(
         &self,
-        cluster: &str,
-        config: &SubrequestConfig,
+        target: Target,
+        config: &Config,
         body: Vec<u8>,
         session: Option<&SessionId>,
         version: Option<&[u8]>,
     ) -> Subrequest {
-        let target = Target::of(cluster, &self.headers, self.rewritten.as_ref(), config);
         let accept = self.headers.get(ACCEPT);
         let accept = accept.and_then(|accept| core::str::from_utf8(accept).ok());
         let message = Message {
@@ -222,9 +229,9 @@ impl InSession {
                 .filter(|accept| accept.trim() != "*/*")
                 .unwrap_or(ACCEPT_JSON_OR_EVENTS),
             body,
-            timeout: config.replay_timeout,
+            timeout: config.subrequest.replay_timeout,
         };
-        Subrequest::new(target, &self.headers, message)
+        Subrequest::new(config, target, &self.headers, message)
     }
 }
 
@@ -243,6 +250,7 @@ mod tests {
             named: None,
             is_own: true,
             rewritten,
+            host: None,
             versionless: false,
             owned: false,
             known_as: None,
@@ -250,7 +258,7 @@ mod tests {
             headers: Headers::new(lines.collect()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();
-        within.ping("server", &config.subrequest, 0xab)
+        within.ping("server", &config, 0xab)
     }
 
     fn of<'a>(ping: &'a Subrequest, name: &str) -> Vec<&'a str> {

@@ -1,7 +1,9 @@
 //! What a repair changes in a request's headers.
 
 use core::fmt;
+use std::borrow::Cow;
 
+use crate::config::Config;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
 use crate::memory::Session;
 
@@ -9,9 +11,9 @@ use crate::memory::Session;
 #[derive(Clone, PartialEq, Eq)]
 pub enum Edit {
     /// All lines with this name go.
-    Remove(&'static str),
+    Remove(Cow<'static, str>),
     /// One line with this name and value takes the place of any other: TypeScript servers break on a second one.
-    Set(&'static str, Vec<u8>),
+    Set(Cow<'static, str>, Vec<u8>),
 }
 
 impl fmt::Debug for Edit {
@@ -23,22 +25,44 @@ impl fmt::Debug for Edit {
     }
 }
 
+impl Edit {
+    /// See [`Edit::Remove`].
+    pub fn remove(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::Remove(name.into())
+    }
+
+    /// See [`Edit::Set`].
+    pub fn set(name: impl Into<Cow<'static, str>>, value: &[u8]) -> Self {
+        Self::Set(name.into(), value.to_vec())
+    }
+}
+
 /// The changes that put a request into a session. `is_own` if it names one itself, `is_renamed` if that one was lost.
 #[must_use]
-pub fn edits(session: &Session, headers: &Headers, is_own: bool, is_renamed: bool) -> Vec<Edit> {
+pub fn edits(
+    config: &Config,
+    session: &Session,
+    headers: &Headers,
+    is_own: bool,
+    is_renamed: bool,
+) -> Vec<Edit> {
     let mut edits = Vec::new();
+    // What the client says of it was removed before.
+    if let (Some(name), Some(host)) = (&config.upstream_host_header, session.host) {
+        edits.push(Edit::set(name.clone(), host.to_string().as_bytes()));
+    }
     if session.versionless && headers.has(PROTOCOL_VERSION) {
-        edits.push(Edit::Remove(PROTOCOL_VERSION));
+        edits.push(Edit::remove(PROTOCOL_VERSION));
     }
     if is_own && !is_renamed {
         return edits;
     }
-    let mut set = |name, value: &[u8]| {
+    let mut set = |name: &'static str, value: &[u8]| {
         // Envoy sets the first of several lines only.
         if headers.all(name).count() > 1 {
-            edits.push(Edit::Remove(name));
+            edits.push(Edit::remove(name));
         }
-        edits.push(Edit::Set(name, value.to_vec()));
+        edits.push(Edit::set(name, value));
     };
     set(SESSION_ID, session.id.as_bytes());
     if is_own {
@@ -65,6 +89,7 @@ mod tests {
     use crate::digest::Digest;
     use crate::session::{ProtocolVersion, SessionId};
     use crate::time::Millis;
+    use crate::upstream_host::UpstreamHost;
 
     fn edits_of(version: Option<&str>, headers: &[(&str, &str)]) -> Vec<(String, String)> {
         let (endpoint, id) = (Digest::from_bytes([0; 32]), SessionId::parse(b"s1"));
@@ -75,13 +100,32 @@ mod tests {
         let lines = headers
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        edits(&session, &Headers::new(lines.collect()), false, false)
-            .into_iter()
-            .map(|edit| match edit {
-                Edit::Remove(name) => (name.to_owned(), "-".to_owned()),
-                Edit::Set(name, value) => (name.to_owned(), String::from_utf8(value).unwrap()),
-            })
-            .collect()
+        let headers = Headers::new(lines.collect());
+        shown(edits(&Config::default(), &session, &headers, false, false))
+    }
+
+    fn shown(edits: Vec<Edit>) -> Vec<(String, String)> {
+        let shown = edits.into_iter().map(|edit| match edit {
+            Edit::Remove(name) => (name.into_owned(), "-".to_owned()),
+            Edit::Set(name, value) => (name.into_owned(), String::from_utf8(value).unwrap()),
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn a_request_with_an_id_of_its_own_gets_its_host_as_well_if_a_header_is_configured_for_it() {
+        let id = SessionId::parse(b"s1").unwrap();
+        let session = Session {
+            host: UpstreamHost::parse(b"10.0.0.1:80"),
+            ..Session::new(Digest::from_bytes([0; 32]), id, Millis(0))
+        };
+        let own = |config: &Config| edits(config, &session, &Headers::default(), true, false);
+        let named = Config {
+            upstream_host_header: Some("x-host".to_owned()),
+            ..Config::default()
+        };
+        assert_eq!(shown(own(&named)), [pair("x-host", "10.0.0.1:80")]);
+        assert_eq!(own(&Config::default()), []);
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {

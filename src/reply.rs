@@ -153,6 +153,13 @@ impl Reply {
         }
     }
 
+    /// The same answer without a header.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(other, _)| other != name.as_bytes());
+        self
+    }
+
     /// The same answer for another request: the id in a JSON body is that one's.
     #[must_use]
     pub fn with_id(mut self, id: &[u8]) -> Self {

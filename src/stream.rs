@@ -92,6 +92,7 @@ impl Stream {
         let Some(plugin) = worker.plugin() else {
             return Flow::Go;
         };
+        self.hide_host(&plugin, Map::Request);
         match host::request_header(":path") {
             Ok(Some(path)) if plugin.config.paths.contain(&path) => {}
             Ok(_) => return Flow::Go,
@@ -109,6 +110,15 @@ impl Stream {
             worker.holds.borrow_mut().begin(self.id);
         }
         self.obey(step, None)
+    }
+
+    /// No client chooses the host that a request goes to, on any path, nor learns which one has answered.
+    fn hide_host(&mut self, plugin: &Plugin, map: Map) {
+        if let Some(name) = &plugin.config.upstream_host_header
+            && let Err(error) = host::remove_header(map, name)
+        {
+            self.note(&[Signal::Failed(error)]);
+        }
     }
 
     pub(crate) fn request_body(&mut self, size: usize, ended: bool) -> Flow {
@@ -175,6 +185,10 @@ impl Stream {
     }
 
     pub(crate) fn answer_headers(&mut self) -> Flow {
+        let plugin = self.worker.as_ref().and_then(|worker| worker.plugin());
+        if let Some(plugin) = plugin {
+            self.hide_host(&plugin, Map::Answer);
+        }
         if !self.exchange.awaits_answer() && self.ids.is_none() {
             return Flow::Go;
         }
@@ -517,7 +531,7 @@ pub(crate) enum Happened {
 
 fn apply(map: Map, edit: Edit) -> Result<(), PlatformError> {
     match edit {
-        Edit::Remove(name) => host::remove_header(map, name),
-        Edit::Set(name, value) => host::set_header(map, name, &value),
+        Edit::Remove(name) => host::remove_header(map, &name),
+        Edit::Set(name, value) => host::set_header(map, &name, &value),
     }
 }

@@ -6,10 +6,11 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::config::{SubrequestConfig, without_query};
+use crate::config::{Config, SubrequestConfig, without_query};
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION, SESSION_ID};
 use crate::memory::Rewritten;
 use crate::session::SessionId;
+use crate::upstream_host::UpstreamHost;
 
 /// A request to be sent. It may carry a client's credentials and a session's id: `Debug` shows neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,10 +40,12 @@ pub struct Target {
     pub path: String,
     /// The authority, as the server knows it.
     pub authority: String,
+    /// The host of the cluster that the request is for; nothing if any will do.
+    pub host: Option<UpstreamHost>,
 }
 
 impl Target {
-    /// Where a request with these headers goes: what is configured comes first, then what was learned.
+    /// Where a request with these headers goes, on any host: what is configured comes first, then what was learned.
     #[must_use]
     pub fn of(
         cluster: &str,
@@ -65,7 +68,14 @@ impl Target {
             cluster: cluster.to_owned(),
             path: path.unwrap_or_else(|| of(":path")),
             authority: authority.unwrap_or_else(|| of(":authority")),
+            host: None,
         }
+    }
+
+    /// The same on this host.
+    #[must_use]
+    pub fn on(self, host: Option<UpstreamHost>) -> Self {
+        Self { host, ..self }
     }
 
     /// The same without a query, to be remembered.
@@ -116,7 +126,9 @@ impl<'a> Message<'a> {
 impl Subrequest {
     /// A request like the one that had these headers, but for what the message says.
     #[must_use]
-    pub fn new(target: Target, like: &Headers, message: Message<'_>) -> Self {
+    pub fn new(config: &Config, target: Target, like: &Headers, message: Message<'_>) -> Self {
+        let host_header = config.upstream_host_header.as_deref();
+        let host = target.host.map(|host| host.to_string());
         let content_type = (!message.body.is_empty()).then(|| "application/json".to_owned());
         let own = [
             (":method", Some(message.method.to_owned())),
@@ -129,6 +141,10 @@ impl Subrequest {
                 message.session.and_then(|id| text(id.as_bytes())),
             ),
             (PROTOCOL_VERSION, message.version.and_then(text)),
+            (
+                host_header.unwrap_or_default(),
+                host.filter(|_| host_header.is_some()),
+            ),
         ];
         let own = own
             .into_iter()
@@ -136,7 +152,8 @@ impl Subrequest {
         // The call takes text only: a header of other bytes can't go along.
         let copied = like.iter().filter_map(|(name, value)| {
             let name = text(name)?;
-            (!is_left_out(&name)).then_some((name, text(value)?))
+            let is_left_out = is_left_out(&name) || host_header == Some(&name);
+            (!is_left_out).then_some((name, text(value)?))
         });
         Self {
             cluster: target.cluster,

@@ -270,6 +270,10 @@ impl Worker {
             Signal::NoSeat => self.complain(
                 "all places for sessions that wait or are shared are in use: memory.bulk_slots is too small",
             ),
+            Signal::Unpinned => self.complain(
+                "it is not known which host a new session is on, so its requests go to any: have the cluster name the \
+                 host in upstream_host_header on its answers (an upstream http filter header_mutation)",
+            ),
             Signal::Untranslated => self.complain(
                 "a server compressed an answer though it was asked not to: its JSON-RPC ids can't be put back, and \
                  clients will not know it. Switch compression off for MCP in that server, or in what stands before it",

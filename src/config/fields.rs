@@ -193,14 +193,6 @@ impl Fields {
         }
     }
 
-    /// A setting that can only be null yet.
-    pub(super) fn refuse_unless_null(&self, key: &'static str) -> Result<(), ConfigError> {
-        match self.value(key) {
-            None | Some(Value::Null) => Ok(()),
-            Some(other) => Err(self.error(key, other, &format!("null: {NOT_YET}"))),
-        }
-    }
-
     fn value(&self, key: &'static str) -> Option<&Value> {
         let mut known = self.known.borrow_mut();
         if !known.contains(&key) {
@@ -209,8 +201,6 @@ impl Fields {
         self.values.get(key)
     }
 }
-
-const NOT_YET: &str = "this version does not have that feature yet";
 
 fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();

@@ -383,7 +383,7 @@ impl Belongs {
             .map(|seat| Signal::Attends(seat, session.id.clone()));
         // An initialize may still have to wait for the very lease that it would renew.
         signals.extend(attends.take_if(|_| body.kind().is_some()));
-        let mut edits = repair::edits(&session, &headers, is_own, named.is_some());
+        let mut edits = repair::edits(&plugin.config, &session, &headers, is_own, named.is_some());
         let ids = is_translated.then(|| {
             edits.extend(Ids::edits(&headers));
             let (endpoint, id) = (request.endpoint, session.id.clone());

@@ -7,15 +7,18 @@ use std::cell::Cell;
 use crate::config::{Config, Mode, OnMissingSession, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
 use crate::flights::Flights;
+use crate::headers::Headers;
 use crate::initialize::Initialize;
 use crate::initializes::Initializes;
 use crate::memory::{CallerRecord, Change, Memory, Rewritten, Session};
 use crate::platform::{Platform, PlatformError, Store};
+use crate::reply::Reply;
 use crate::roster::Roster;
 use crate::seat::{Gone, Holder, Knock, Ticket};
 use crate::seats::{Changed, Knocked, Seats};
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
+use crate::upstream_host::UpstreamHost;
 
 /// What all requests of a VM share.
 pub struct Plugin {
@@ -106,10 +109,32 @@ impl Plugin {
     ) -> Session {
         Session {
             version,
+            host: holder.target.host,
             opened: holder.opened,
             shared: is_shared && self.config.translate_ids,
             owned: is_shared && self.shares(),
             ..Session::new(holder.endpoint, holder.session.clone(), now)
+        }
+    }
+
+    /// The host that has answered a request of the filter's own, if that is to be known.
+    pub(crate) fn host_of(&self, answer: &Headers) -> Option<UpstreamHost> {
+        let name = self.config.upstream_host_header.as_deref()?;
+        UpstreamHost::named_in(answer, name)
+    }
+
+    /// What is to be counted of a new session on this host.
+    pub(crate) fn unpinned(&self, host: Option<UpstreamHost>) -> Option<Signal> {
+        let is_wanted = self.config.upstream_host_header.is_some();
+        (is_wanted && host.is_none()).then_some(Signal::Unpinned)
+    }
+
+    /// What a server answered to a request of the filter's own, for a client: which host it was is none of its business.
+    pub(crate) fn passed_on(&self, status: u16, headers: &Headers, body: Vec<u8>) -> Reply {
+        let reply = Reply::passed_on(status, headers, body);
+        match &self.config.upstream_host_header {
+            Some(name) => reply.without(name),
+            None => reply,
         }
     }
 

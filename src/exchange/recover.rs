@@ -360,6 +360,9 @@ impl Checking {
         platform: &impl Platform,
         status: Option<u16>,
     ) -> Settled {
+        if self.there.leave_host(status) {
+            return self.ask(plugin, platform);
+        }
         let verdict = Verdict::of(status);
         if matches!(verdict, Verdict::Refused(_)) && self.there.version.take().is_some() {
             return self.ask(plugin, platform);
@@ -370,7 +373,7 @@ impl Checking {
         match verdict {
             Verdict::Lives => recovering.join(plugin, platform, &holder),
             // Refused in the same way as its own session.
-            Verdict::Refused(status) if status == recovering.refused.status => {
+            Verdict::Refused(status) if recovering.refused.is_refused_alike(status) => {
                 recovering.make_room(plugin, platform, &holder)
             }
             Verdict::Refused(_) | Verdict::Unknown => recovering.give_up(plugin, platform, None),

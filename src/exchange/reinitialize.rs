@@ -45,7 +45,7 @@ impl Reinitializing {
     }
 
     fn ask(self, plugin: &Plugin) -> Settled {
-        let (cluster, config) = (&self.request.cluster, &plugin.config.subrequest);
+        let (cluster, config) = (&self.request.cluster, &plugin.config);
         let call = if self.is_restoring {
             self.session.announce(cluster, config)
         } else {
@@ -95,11 +95,13 @@ impl Reinitializing {
             let session = Session {
                 version: version.and_then(|result| result.version),
                 rewritten: older.rewritten,
+                host: plugin.host_of(&answer.headers),
                 ..Session::new(request.endpoint, id.clone(), now)
             };
             let learn = |record: &mut CallerRecord| record.learn(session.clone());
             signals = plugin.remember(platform, &request, learn).1;
             signals.extend(plugin.keep_initialize(platform, &request, id, &body));
+            signals.extend(plugin.unpinned(session.host));
         }
         let outcome = if opened.is_some() {
             Outcome::ReinitializeRepaired
@@ -107,7 +109,7 @@ impl Reinitializing {
             Outcome::PassedInitialize
         };
         signals.push(Signal::Outcome(outcome, opened));
-        let reply = Reply::passed_on(status, &answer.headers, answer.body);
+        let reply = plugin.passed_on(status, &answer.headers, answer.body);
         let step = Step::new(AnswerAction::Reply(reply), signals);
         (Exchange::Passing, step)
     }

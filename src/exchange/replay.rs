@@ -20,7 +20,7 @@ pub(super) struct Refused {
     /// A server may refuse a request before it has read it: the rest of it still comes.
     pub(super) body: Body,
     pub(super) outcome: Outcome,
-    /// What the server answered: 400 or 404.
+    /// What the server answered: 400 or 404; 503 if its host could not be connected to.
     pub(super) status: u16,
 }
 
@@ -49,6 +49,12 @@ impl Refused {
     /// It was put into a session before its method came.
     pub(super) fn is_misplaced_initialize(&self) -> bool {
         self.body.is_initialize() && !self.request.has_own_id
+    }
+
+    /// Whether a ping that is refused with this status says that the session is lost: the request was refused for the same
+    /// reason, or did not reach a server.
+    pub(super) fn is_refused_alike(&self, status: u16) -> bool {
+        self.status == status || self.status == 503
     }
 
     /// It asks for a stream.
@@ -114,7 +120,7 @@ impl Refused {
             signals.extend(rewritten.signals);
             text = rewritten.body;
         }
-        let call = session.again(&request.cluster, &plugin.config.subrequest, text);
+        let call = session.again(&request.cluster, &plugin.config, text);
         let replaying = Replaying {
             id,
             session,
@@ -153,7 +159,8 @@ impl Replaying {
                     }
                     None => body,
                 };
-                Reply::passed_on(status, &headers, body).in_session(session.client_id())
+                let reply = plugin.passed_on(status, &headers, body);
+                reply.in_session(session.client_id())
             }
             // It may have run all the same: nobody sends it a third time.
             _ => Reply::error(

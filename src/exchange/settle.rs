@@ -17,6 +17,7 @@ use crate::platform::Platform;
 use crate::reply::Reply;
 use crate::session::SessionId;
 use crate::subrequest::Subrequest;
+use crate::upstream_host::{self, UpstreamHost};
 
 pub(super) type Settled = (Exchange, Step<AnswerAction>);
 
@@ -122,7 +123,13 @@ impl Sent {
                 self.request
                     .forget(plugin, platform, session.id, Outcome::Ended, self.outcome)
             }
-            Some(status @ (400 | 404)) if !is_observing => {
+            // Nothing of the request has reached a server, but another host may do: is the session to move there?
+            Some(503)
+                if session.host.is_none() || !upstream_host::is_unreachable(status, platform) =>
+            {
+                settled(self.outcome, session.id, Vec::new())
+            }
+            Some(status @ (400 | 404 | 503)) if !is_observing => {
                 let ping = self.request.ping(plugin, platform, &session);
                 let refused = Refused {
                     request: self.request,
@@ -134,6 +141,7 @@ impl Sent {
                 let asking = Asking {
                     refused,
                     dropped_version: None,
+                    is_elsewhere: false,
                 };
                 let step = AnswerAction::Ask(ping).into();
                 (Exchange::Asking(Box::new(asking)), step)
@@ -166,14 +174,20 @@ impl Sent {
             };
             return finished(with(signals, Outcome::PassedInitialize, None));
         };
-        let now = platform.now();
+        let is_pinned = plugin.config.upstream_host_header.is_some();
+        let host = is_pinned.then(|| UpstreamHost::of_request(platform));
+        let (now, host) = (platform.now(), host.flatten());
         let (is_learned, signals) = plugin.remember(platform, &self.request, |record| {
-            record.learn(Session::new(endpoint, id.clone(), now));
+            record.learn(Session {
+                host,
+                ..Session::new(endpoint, id.clone(), now)
+            });
         });
         if !is_learned {
             return finished(with(signals, Outcome::PassedInitialize, Some(id)));
         }
         let mut signals = signals;
+        signals.extend(plugin.unpinned(host));
         if let Some(body) = self.body.whole() {
             signals.extend(plugin.keep_initialize(platform, &self.request, &id, &body));
         }
@@ -245,6 +259,12 @@ impl Learned {
 }
 
 impl Asking {
+    fn ask(self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Settled {
+        let refused = &self.refused;
+        let ping = refused.request.ping(plugin, platform, &refused.session);
+        (Exchange::Asking(self), AnswerAction::Ask(ping).into())
+    }
+
     fn answered(
         mut self: Box<Self>,
         plugin: &Plugin,
@@ -256,17 +276,19 @@ impl Asking {
         if is_misplaced && (refused.body.is_over() || plugin.seat(&refused.request).is_some()) {
             return self.refused.reinitialize(plugin, platform);
         }
+        if refused.session.leave_host(status) {
+            self.is_elsewhere = true;
+            return self.ask(plugin, platform);
+        }
         match (Verdict::of(status), refused.session.version.is_some()) {
             // Some gateways refuse the version that they agreed on: is it that, or the session?
             (Verdict::Refused(_), true) => {
                 self.dropped_version = refused.session.version.take();
-                let refused = &self.refused;
-                let ping = refused.request.ping(plugin, platform, &refused.session);
-                (Exchange::Asking(self), AnswerAction::Ask(ping).into())
+                self.ask(plugin, platform)
             }
             // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
             // may have met a replica that never knew the session.
-            (Verdict::Refused(status), false) if status == refused.status => {
+            (Verdict::Refused(status), false) if refused.is_refused_alike(status) => {
                 if is_misplaced {
                     return self.refused.reinitialize(plugin, platform);
                 }
@@ -274,7 +296,11 @@ impl Asking {
                 self.refused.session.version = version;
                 self.refused.lost(plugin, platform)
             }
-            (Verdict::Lives, _) if self.dropped_version.is_some() && plugin.repairs_version() => {
+            (Verdict::Lives, _)
+                if self.dropped_version.is_some()
+                    && !self.is_elsewhere
+                    && plugin.repairs_version() =>
+            {
                 self.refused.repair_version(plugin, platform)
             }
             (Verdict::Lives | Verdict::Unknown | Verdict::Refused(_), _) => {
@@ -374,8 +400,7 @@ impl Request {
         platform: &impl Platform,
         session: &InSession,
     ) -> Subrequest {
-        let config = &plugin.config.subrequest;
-        session.ping(&self.cluster, config, platform.nonce())
+        session.ping(&self.cluster, &plugin.config, platform.nonce())
     }
 }
 

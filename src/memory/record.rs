@@ -10,6 +10,7 @@
 //!   version    1 byte    its length, then so many bytes; 0 = not known
 //!   path       2 bytes   its length, then so many bytes; 0 = not rewritten
 //!   authority  1 byte    its length, then so many bytes; 0 = not rewritten
+//!   host       1 byte    its length, then so many bytes; 0 = not known
 //!   id         2 bytes   its length, then so many bytes
 //!   successor  2 bytes   its length, then so many bytes; 0 = it lives
 //! ```
@@ -23,6 +24,7 @@ use crate::digest::Digest;
 use crate::input::{Input, put_short_text, put_text};
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
+use crate::upstream_host::UpstreamHost;
 
 /// What is remembered of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Session {
     pub version: Option<ProtocolVersion>,
     /// Where the server sees its requests, if a route rewrites path or authority.
     pub rewritten: Option<Rewritten>,
+    /// The host that holds it, if that is to be known.
+    pub host: Option<UpstreamHost>,
     /// When it was opened.
     pub opened: Millis,
     /// When it was last used, to an eighth of the idle timeout.
@@ -66,6 +70,7 @@ impl Session {
             id,
             version: None,
             rewritten: None,
+            host: None,
             opened: now,
             used: now,
             latest: true,
@@ -377,6 +382,7 @@ impl CallerRecord {
             put_short_text(&mut bytes, version);
             put_text(&mut bytes, path);
             put_short_text(&mut bytes, authority);
+            put_short_text(&mut bytes, host_text(session).as_bytes());
             put_text(&mut bytes, id);
             let successor = session
                 .successor
@@ -404,14 +410,25 @@ impl CallerRecord {
             let rewritten = session.rewritten.as_ref();
             let rewritten = rewritten.map_or(0, |r| r.path().len() + r.authority().len());
             let successor = session.successor.as_ref().map_or(0, |s| s.as_bytes().len());
-            SESSION_BYTES + version + rewritten + session.id.as_bytes().len() + successor
+            SESSION_BYTES
+                + version
+                + rewritten
+                + host_text(session).len()
+                + session.id.as_bytes().len()
+                + successor
         });
         Digest::BYTES + sessions.sum::<usize>()
     }
 }
 
 /// What a session takes beside its texts.
-const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 2 + 2;
+const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 1 + 2 + 2;
+
+fn host_text(session: &Session) -> String {
+    session
+        .host
+        .map_or_else(String::new, |host| host.to_string())
+}
 
 impl Input<'_> {
     fn session(&mut self) -> Option<Session> {
@@ -430,6 +447,7 @@ impl Input<'_> {
             (b"", b"") => None,
             (path, authority) => Some(Rewritten::parse(path, authority)?),
         };
+        let host = self.host()?;
         let id = SessionId::parse(self.text()?)?;
         let successor = match self.text()? {
             b"" => None,
@@ -440,6 +458,7 @@ impl Input<'_> {
             id,
             version,
             rewritten,
+            host,
             opened,
             used,
             latest: marks & 1 != 0,

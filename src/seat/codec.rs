@@ -8,13 +8,14 @@
 //! state      1 byte    0 = free, 1 = opening, 2 = taken, 3 = closing
 //!   opening, closing: number and vm, 8 bytes each
 //!   taken:   caller, endpoint and capabilities, 32 bytes each; opening, opened and used, 8 bytes each;
-//!            session, cluster, path and authority: 2 bytes of length, then so many bytes
+//!            session, cluster, path and authority: 2 bytes of length, then so many bytes; host: 1 byte of
+//!            length, then so many bytes, 0 = any
 //! ticket    number and vm, 8 bytes each, again and again to the end
 //! ```
 //! Numbers are little-endian.
 
 use super::{Failure, Holder, Seat, State, Ticket};
-use crate::input::{Input, put_text};
+use crate::input::{Input, put_host, put_text};
 use crate::session::SessionId;
 use crate::subrequest::Target;
 use crate::time::Millis;
@@ -110,10 +111,12 @@ fn put_holder(bytes: &mut Vec<u8>, holder: &Holder) {
         cluster,
         path,
         authority,
+        host,
     } = &holder.target;
     for text in [cluster, path, authority] {
         put_text(bytes, text.as_bytes());
     }
+    put_host(bytes, *host);
 }
 
 fn ticket(input: &mut Input) -> Option<Ticket> {
@@ -129,6 +132,7 @@ fn holder(input: &mut Input) -> Option<Holder> {
     let [opening, opened, used] = [(); 3].map(|()| input.number());
     let session = SessionId::parse(input.text()?)?;
     let [cluster, path, authority] = [(); 3].map(|()| text(input));
+    let host = input.host()?;
     Some(Holder {
         caller: caller?,
         endpoint: endpoint?,
@@ -136,6 +140,7 @@ fn holder(input: &mut Input) -> Option<Holder> {
             cluster: cluster?,
             path: path?,
             authority: authority?,
+            host,
         },
         session,
         capabilities: capabilities?,

@@ -1,6 +1,7 @@
 mod worlds;
 
 use super::*;
+use crate::upstream_host::UpstreamHost;
 
 const LEASE: Duration = Duration::from_secs(5);
 const MOST: usize = 3;
@@ -68,6 +69,7 @@ fn holder(session: u64) -> Holder {
             cluster: "server".to_owned(),
             path: "/mcp".to_owned(),
             authority: "mcp.test".to_owned(),
+            host: UpstreamHost::parse(b"10.0.0.1:80"),
         },
         session: id(session),
         capabilities: CAPABILITIES,

@@ -5,6 +5,7 @@ use super::*;
 use crate::memory::Rewritten;
 use crate::subrequest::Target;
 use crate::testing::FakePlatform;
+use crate::upstream_host::UpstreamHost;
 
 const NOW: Millis = Millis(1_000_000);
 const LEASE_OVER: Millis = Millis(NOW.0 + 6_250);
@@ -76,6 +77,7 @@ fn holder(number: u64, now: Millis) -> Holder {
             cluster: "server".to_owned(),
             path: "/mcp".to_owned(),
             authority: "mcp.test".to_owned(),
+            host: None,
         },
         session: id(number),
         capabilities: CAPABILITIES,
@@ -624,10 +626,12 @@ fn whatever_comes_to_stand_there_seats_take_no_more_than_their_ceiling() {
     const SLOTS: u32 = 4;
     const QUEUE: u64 = 64;
     let (seats, store) = seats(SLOTS);
+    let longest_host = format!("[{}%4294967295]:65535", ["ffff"; 8].join(":"));
     let longest = Target {
         cluster: "c".repeat(60),
         path: "p".repeat(Rewritten::MAX_PATH_BYTES),
         authority: "a".repeat(Rewritten::MAX_AUTHORITY_BYTES),
+        host: UpstreamHost::parse(longest_host.as_bytes()),
     };
     for round in 0..100_u8 {
         let now = Millis(NOW.0 + u64::from(round) * 60_000);
@@ -657,7 +661,7 @@ fn whatever_comes_to_stand_there_seats_take_no_more_than_their_ceiling() {
         + longest.cluster.len()
         + Rewritten::MAX_PATH_BYTES
         + Rewritten::MAX_AUTHORITY_BYTES;
-    let seat = 42 + 3 * 32 + 3 * 8 + 4 * 2 + texts + line;
+    let seat = 42 + 3 * 32 + 3 * 8 + 4 * 2 + 1 + longest_host.len() + texts + line;
     assert!(seat <= 7 * 1024, "a seat takes {seat} bytes");
     let words = 48 + WORDS_BYTES;
     let mut sizes: Vec<usize> = store.dump().iter().map(|(_, value)| value.len()).collect();

@@ -16,7 +16,12 @@ pub struct Given {
     ids: BTreeMap<String, BTreeSet<Vec<u8>>>,
     /// The statuses and bodies of the answers to each caller's `initialize`s that the filter made.
     answers: BTreeMap<String, BTreeSet<(u16, Vec<u8>)>>,
+    /// The upstream hosts that have answered anybody.
+    hosts: BTreeSet<Vec<u8>>,
 }
+
+/// What the scenarios have as `upstream_host_header`.
+pub const HOST_HEADER: &str = "x-mcp-upstream-host";
 
 impl Given {
     pub fn new(scenario: &Scenario) -> Self {
@@ -36,6 +41,7 @@ impl Given {
             any_goes: config["hold_request_headers"] != true,
             ids: BTreeMap::new(),
             answers: BTreeMap::new(),
+            hosts: BTreeSet::new(),
         }
     }
 
@@ -80,7 +86,12 @@ impl Given {
     }
 
     fn note_answers<'a>(&mut self, spec: &Exchange, answers: impl Iterator<Item = &'a Answer>) {
+        let answers: Vec<_> = answers.collect();
+        let named = answers.iter().flat_map(|answer| &answer.headers);
+        let named = named.filter(|(name, _)| name == HOST_HEADER);
+        self.hosts.extend(named.map(|(_, host)| host.clone()));
         let ids = answers
+            .into_iter()
             .flat_map(|answer| &answer.headers)
             .filter(|(name, _)| name == "mcp-session-id")
             .map(|(_, id)| id.clone());
@@ -103,6 +114,7 @@ impl Given {
                 own && (self.any_goes || !is_initialize(spec))
             }
             "mcp-protocol-version" => value.starts_with(b"20"),
+            HOST_HEADER => self.hosts.contains(value),
             _ => value == b"application/json, text/event-stream",
         }
     }

@@ -132,7 +132,7 @@ impl Stage {
         let worker = self.workers[self.turn % self.workers.len()].clone();
         self.turn += 1;
         let server = Server::new(&self.workers, &spec.calls);
-        let head = head(&spec.request);
+        let head = with_answer(head(&spec.request), spec.answer.as_ref());
         let mut exchange = worker.request(&head);
         self.send(&mut exchange, &spec.request, &server);
         let goes_on = |exchange: &Exchange| exchange.is_sent() || exchange.is_answered();
@@ -235,6 +235,17 @@ impl Start {
         STARTS.with_borrow_mut(|starts| starts.insert(known, start.clone()));
         start
     }
+}
+
+/// What Envoy knows of the answer once it is there.
+fn with_answer(head: Head, answer: Option<&scenario::Answer>) -> Head {
+    let Some(answer) = answer else { return head };
+    let head = match &answer.host {
+        Some(host) => head.property(&["upstream", "address"], host.as_bytes()),
+        None => head,
+    };
+    let flags: u64 = if answer.is_unreachable { 0x20 } else { 0 };
+    head.property(&["response", "flags"], &flags.to_le_bytes())
 }
 
 fn head(request: &scenario::Request) -> Head {

@@ -134,7 +134,10 @@ impl Envoy {
             (":path", &request.path),
             (":authority", &request.authority),
         ];
-        let lines = lines(&pseudo, &request.headers);
+        let mut lines = lines(&pseudo, &request.headers);
+        let host_header = self.plugin.config.upstream_host_header.clone();
+        lines
+            .retain(|(name, _)| Some(name.as_slice()) != host_header.as_deref().map(str::as_bytes));
         let mut stream = Stream {
             plugin: &self.plugin,
             platform: &self.platform,
@@ -158,6 +161,16 @@ impl Envoy {
         let mut answers = exchange.calls.iter();
         stream.run_errands(&mut answers);
         assert!(!stream.state.holds_request(), "it still waits");
+        if let Some(answer) = &exchange.answer {
+            let flags = if answer.is_unreachable {
+                "\u{20}\0\0\0\0\0\0\0"
+            } else {
+                ""
+            };
+            let host = answer.host.as_deref().unwrap_or_default();
+            self.platform.set_attribute("upstream.address", host);
+            self.platform.set_attribute("response.flags", flags);
+        }
         if stream.seen.reply.is_none() && is_ours {
             stream.answer(
                 exchange.answer.as_ref().expect("it reached the server"),

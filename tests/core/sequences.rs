@@ -163,7 +163,7 @@ fn exchange(
     let answer = |status, headers| Answer {
         status,
         headers,
-        body: None,
+        ..Answer::default()
     };
     let ping = Call {
         method: "POST".to_owned(),

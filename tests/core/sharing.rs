@@ -209,8 +209,7 @@ fn send(envoy: &mut Envoy, request: Request, status: u16, calls: Vec<Call>) -> S
         upstream: Vec::new(),
         answer: Some(Answer {
             status,
-            headers: Vec::new(),
-            body: None,
+            ..Answer::default()
         }),
         client: None,
         calls,
@@ -232,6 +231,7 @@ fn answered((method, rpc, status, id): (&str, Option<&str>, u16, Option<String>)
             status,
             headers,
             body: Some(body.to_vec()),
+            ..Answer::default()
         },
     }
 }

@@ -13,7 +13,8 @@ class LoopbackServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._connected, "127.0.0.1", 0, limit=1 << 20))
+        self.port = 0
+        self.listen_again()
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def serve(self, reader, writer):
@@ -26,20 +27,27 @@ class LoopbackServer:
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
+    def listen_again(self):
+        self._server = self._run(asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=1 << 20))
+
+    def stop_listening(self):
+        """Nobody can connect any more, and all connections end."""
+        self._run(self._end())
+
+    async def _end(self):
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def wait_until(self, condition, timeout=20):
         """Waits until the condition holds; it is looked at again after each change."""
         with self.changed:
             assert self.changed.wait_for(condition, timeout), f"not within {timeout} s: {self}"
 
     def close(self):
-        async def end():
-            self._server.close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self._run(end())
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -80,9 +80,9 @@ class FakeMcpServer(ScriptedServer):
     Each answer tells in `result.session` which session it was given in.
     """
 
-    def __init__(self):
+    def __init__(self, name="session"):
         self.sessions = set()
-        self._names = (f"session-{number}" for number in itertools.count(1))
+        self._names = (f"{name}-{number}" for number in itertools.count(1))
         super().__init__(self._answer)
 
     def _answer(self, request):

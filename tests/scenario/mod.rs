@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! request   what the client sends: method, path, headers [[name, value]..], body or json, cut, authority, from
-//! answer    what the server answers: status, headers, body or json; null: it never sees the request whole
+//! answer    what the server answers: status, headers, body or json, host (which upstream host that is) and unreachable
+//!           (Envoy can't connect to it); null: it never sees the request whole
 //! client    what the client gets if that is not the answer as it is: status, headers, body or json
 //! upstream  what the server sees of some headers: {name: value, [values] or null for none}
 //! calls     the filter's own requests in order, and their answers: rpc, method, headers, answer
@@ -143,7 +144,7 @@ pub struct Request {
 }
 
 /// What a server answers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// `:status`
     pub status: u16,
@@ -151,6 +152,10 @@ pub struct Answer {
     pub headers: HeaderLines,
     /// The body, if there is one.
     pub body: Option<Vec<u8>>,
+    /// The upstream host that gave it, or should have: `ip:port`.
+    pub host: Option<String>,
+    /// Whether Envoy gave it, as that host could not be connected to.
+    pub is_unreachable: bool,
 }
 
 /// A request of the filter's own.
@@ -240,6 +245,7 @@ const FILES: &[(&str, &[u8])] = files![
     "callers",
     "endings",
     "hold",
+    "hosts",
     "learning",
     "lifetimes",
     "missing",

@@ -152,11 +152,15 @@ pub(super) fn answer(node: Node) -> Answer {
         .map(header_lines)
         .unwrap_or_default();
     let body = fields.body();
+    let host = fields.optional("host").map(Node::text);
+    let is_unreachable = fields.optional("unreachable").is_some_and(Node::flag);
     fields.finish();
     Answer {
         status,
         headers,
         body,
+        host,
+        is_unreachable,
     }
 }
 

@@ -91,6 +91,13 @@ impl Node {
         text
     }
 
+    pub fn flag(self) -> bool {
+        let Value::Bool(flag) = self.value else {
+            panic!("{}: true or false, please", self.at)
+        };
+        flag
+    }
+
     pub fn address(self) -> IpAddr {
         let at = self.at.clone();
         self.text()
