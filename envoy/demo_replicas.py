@@ -7,6 +7,7 @@ that was opened on another replica when its own has died.
 import argparse
 import base64
 import contextlib
+import re
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class Finding:
 def addresses_in(answer, ports):
     """Whether an answer's headers tell where a replica is, as they are or in base64."""
     text = "\n".join(f"{name}: {value}" for name, value in answer.headers)
-    for word in answer.session.replace(":", ".").split("."):
+    for word in re.split("[;:]", answer.session):
         with contextlib.suppress(ValueError):
             text += base64.b64decode(word + "=" * (-len(word) % 4)).decode("latin-1")
     return any(f"127.0.0.1:{port}" in text for port in ports)
@@ -122,7 +123,7 @@ def lets_choose(envoy, ports):
 def forged(port):
     """What names a host: in this filter's header, and in the id that `stateful_session` makes."""
     address = base64.b64encode(f"127.0.0.1:{port}".encode()).decode()
-    return [("x-mcp-upstream-host", f"127.0.0.1:{port}"), ("mcp-session-id", f"eA==:{address}")]
+    return [("x-mcp-upstream-host", f"127.0.0.1:{port}"), ("mcp-session-id", f"{address};UV:eA==")]
 
 
 def observe(column, say=lambda what: None):

@@ -128,7 +128,6 @@ impl Subrequest {
     #[must_use]
     pub fn new(config: &Config, target: Target, like: &Headers, message: Message<'_>) -> Self {
         let host_header = config.upstream_host_header.as_deref();
-        let host = target.host.map(|host| host.to_string());
         let content_type = (!message.body.is_empty()).then(|| "application/json".to_owned());
         let own = [
             (":method", Some(message.method.to_owned())),
@@ -141,14 +140,24 @@ impl Subrequest {
                 message.session.and_then(|id| text(id.as_bytes())),
             ),
             (PROTOCOL_VERSION, message.version.and_then(text)),
-            (
-                host_header.unwrap_or_default(),
-                host.filter(|_| host_header.is_some()),
-            ),
         ];
+        // Where there are several hosts, one that can't be connected to is no reason to give up; but a session's own is
+        // to say whether it lives.
+        let any_host = [
+            ("x-envoy-retry-on", "connect-failure,refused-stream"),
+            ("x-envoy-max-retries", "3"),
+        ];
+        let routing = match (host_header, target.host) {
+            (None, _) => Vec::new(),
+            (Some(name), Some(host)) => vec![(name.to_owned(), host.to_string())],
+            (Some(_), None) => any_host
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        };
         let own = own
             .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .chain(routing);
         // The call takes text only: a header of other bytes can't go along.
         let copied = like.iter().filter_map(|(name, value)| {
             let name = text(name)?;

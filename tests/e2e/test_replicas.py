@@ -112,7 +112,6 @@ def test_a_session_moves_when_its_replica_can_not_be_connected_to(stack, replica
         # There it stays, though the first one is back.
         died.listen_again()
         assert client.list_tools().result["session"] == moved.result["session"]
-        assert moved.session == (session if client is echoing else None)
     assert envoy.counter("recovered") == 2
 
 
@@ -169,6 +168,7 @@ class Endpoints:
         self.path = path
         del config.cluster["load_assignment"]
         config.cluster["type"] = "EDS"
+        config.tree["node"] = {"id": "test", "cluster": "test"}
         source = {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
         config.cluster["eds_cluster_config"] = {"eds_config": source}
 
