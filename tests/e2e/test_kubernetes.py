@@ -11,6 +11,7 @@ from litellm_scene import ask
 from manifest_checks import problems
 from manifests import (
     FOLDER,
+    all_containers,
     changed,
     container,
     envoy_config,
@@ -185,6 +186,15 @@ def test_the_service_of_the_server_leads_to_envoy_and_envoy_to_the_server(server
     assert {"name": leads_to, "containerPort": listening(config)["mcp"][1]} in envoy["ports"]
     own = container(pod_spec(server, "mcp-searxng"), "mcp-searxng")["ports"][0]["containerPort"]
     assert upstream(config) == {"address": "127.0.0.1", "port_value": own}
+
+
+def test_the_readme_makes_every_secret_that_a_manifest_reads(sidecar, server):
+    commands = re.findall(r"create secret generic (\S+)((?:[^\n]*\\\n)*[^\n]*)", (FOLDER / "README.md").read_text())
+    made = {(name, key) for name, rest in commands for key in re.findall(r"--from-literal=([^=]+)=", rest)}
+    specs = pod_spec(sidecar, "litellm"), pod_spec(server, "mcp-searxng")
+    entries = [entry for spec in specs for one in all_containers(spec) for entry in one.get("env", [])]
+    read = [entry["valueFrom"]["secretKeyRef"] for entry in entries if "valueFrom" in entry]
+    assert {(secret["name"], secret["key"]) for secret in read} == made
 
 
 @pytest.mark.parametrize("placement", ["sidecar", "server-with-envoy"])
