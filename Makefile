@@ -11,6 +11,7 @@ NPM_STAMP := target/npm/.installed
 LITELLM_NPM_STAMP := target/npm-litellm/.installed
 LITELLM_PARTS := $(VENVS)/tests/.installed $(VENVS)/litellm-1.81.4/.installed $(LITELLM_NPM_STAMP)
 E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/.installed $(NPM_STAMP)
+KUBERNETES_PARTS := $(VENVS)/kubernetes/.installed
 # Servers of other versions, and on other SDKs.
 RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
@@ -31,7 +32,7 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	demo demo-litellm demo-restart up clean
+	test-netns demo demo-litellm demo-restart up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,23 +83,27 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 	@CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/target/tools/bin/wasm-bindgen-test-runner \
 		cargo test --locked --target wasm32-unknown-unknown --test wasm
 
-test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers and clients
+test-e2e: build $(E2E_PARTS) $(KUBERNETES_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not netns"
 
-test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
+test-e2e-long: build $(E2E_PARTS) $(KUBERNETES_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm" || exit 1; \
+		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not netns" || exit 1; \
 	done
 
 test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
 	$(call say,end to end: LiteLLM)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m litellm
 
-test-all: test test-e2e-long test-litellm ## all tests, and those that take long
+test-netns: build $(LITELLM_PARTS) $(KUBERNETES_PARTS) ## pods of Kubernetes as network namespaces: Linux, as root
+	$(call say,end to end: pods in network namespaces)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m netns -rs
+
+test-all: test test-e2e-long test-litellm test-netns ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 

@@ -66,9 +66,9 @@ class Answer:
         return len(found.get("tools", []))
 
 
-def ask(port, method, path, headers, message=None):
+def ask(port, method, path, headers, message=None, host="127.0.0.1"):
     """One request on a connection of its own; an answer that never comes has the status 0."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     body = None if message is None else json.dumps(message)
     with contextlib.closing(connection):
         try:

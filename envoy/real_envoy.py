@@ -115,7 +115,8 @@ class RealEnvoy:
         except BaseException:
             self.process.kill()
             raise
-        self.port = listeners[0]["local_address"]["socket_address"]["port_value"]
+        self.ports = {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners}
+        self.port = self.ports["mcp"]
 
     def _get(self, path):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
