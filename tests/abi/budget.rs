@@ -22,6 +22,14 @@ const TABLE: &[(&str, &str)] = &[
         "1 get_buffer_bytes, 1 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 1 set_property",
     ),
     (
+        "a path that is not ours, with a header for hosts",
+        "1 get_header_map_value, 2 remove_header_map_value",
+    ),
+    (
+        "an own id, POST, to its session's host",
+        "1 get_buffer_bytes, 1 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 2 remove_header_map_value, 1 replace_header_map_value, 1 set_property",
+    ),
+    (
         "a repair (GET)",
         "1 get_buffer_bytes, 2 get_current_time_nanoseconds, 2 get_header_map_pairs, 1 get_header_map_value, 1 get_property, 1 get_shared_data, 1 increment_metric, 3 replace_header_map_value, 1 set_property, 1 random_get",
     ),
@@ -97,6 +105,7 @@ fn measure() -> Vec<(&'static str, Cost)> {
     let open = worker("{}");
     let held = worker(r#"{"hold_request_headers": true}"#);
     let alone = worker(r#"{"hold_request_headers": true, "translate_ids": false}"#);
+    let hosts = worker(r#"{"upstream_host_header": "x-host"}"#);
     let shared = worker(r#"{"hold_request_headers": true, "on_reinitialize": "reuse"}"#);
     let get = client_head("GET").header("accept", "text/event-stream");
     let list = r#"{"method":"tools/list","jsonrpc":"2.0","id":2}"#;
@@ -105,6 +114,8 @@ fn measure() -> Vec<(&'static str, Cost)> {
         exchange(worker, &client_head("POST"), INITIALIZE, &initialized("s0"));
         exchange(worker, &get, "", &Reply::new(200));
     }
+    let on_host = client_head("POST").property(&["upstream", "address"], b"10.0.0.1:80");
+    exchange(&hosts, &on_host, INITIALIZE, &initialized("s0"));
     knock(&shared, "abcdefgh", "1");
     super::crowd::open(std::slice::from_ref(&shared), "s0");
     let ok = Reply::new(200)
@@ -134,6 +145,14 @@ fn measure() -> Vec<(&'static str, Cost)> {
             ),
         ),
         ("an own id, POST", exchange(&open, &own("POST"), list, &ok)),
+        (
+            "a path that is not ours, with a header for hosts",
+            exchange(&hosts, &Head::post("/other"), list, &ok),
+        ),
+        (
+            "an own id, POST, to its session's host",
+            exchange(&hosts, &in_session, list, &ok),
+        ),
         ("a repair (GET)", exchange(&open, &get, "", &ok)),
         (
             "a repair (held POST)",
