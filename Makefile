@@ -4,6 +4,8 @@ MODULE := target/mcp_session_filter.wasm
 VENVS  := target/python
 PYTHON ?= python3
 E2E    := tests/e2e
+# What any machine can run.
+QUICK  := "not long and not litellm and not prometheus"
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
 WASM_BINDGEN_STAMP := target/tools/.wasm-bindgen-$(WASM_BINDGEN)
@@ -31,7 +33,7 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	demo demo-litellm demo-restart up clean
+	test-prometheus demo demo-litellm demo-restart up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,21 +86,25 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 
 test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK)
 
 test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm" || exit 1; \
+		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK) || exit 1; \
 	done
 
 test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
 	$(call say,end to end: LiteLLM)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m litellm
 
-test-all: test test-e2e-long test-litellm ## all tests, and those that take long
+test-prometheus: build $(VENVS)/tests/.installed target/prometheus/.installed ## dashboard and alerts in a real Prometheus
+	$(call say,end to end: Prometheus)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m prometheus -rs
+
+test-all: test test-e2e-long test-litellm test-prometheus ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -138,6 +144,14 @@ $(NPM_STAMP) $(LITELLM_NPM_STAMP):
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Debian's, unpacked and not installed: that takes no root. Where there is neither, the tests say that they are skipped.
+target/prometheus/.installed:
+	$(call say,prometheus)
+	@mkdir -p $(@D)
+	@if command -v prometheus && command -v promtool; then touch $@; \
+	elif cd $(@D) && apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb .; then touch $(@F); \
+	else echo "    not to be had here"; fi
 
 $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.rs)
 	$(call say,a server on the Rust SDK)
