@@ -36,7 +36,7 @@ add-target = $(call say,rust target $(1)); \
 	test-prometheus demo demo-litellm demo-restart up clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)

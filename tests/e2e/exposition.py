@@ -1,7 +1,7 @@
 """Envoy's /stats/prometheus as it is written.
 
-prometheus_client's parser renames counters to what OpenMetrics wants, and by that makes one of two that Envoy keeps apart:
-envoy_cluster_upstream_rq and envoy_cluster_upstream_rq_total.
+prometheus_client's parser renames counters to what OpenMetrics wants, and by that makes one of two that Envoy keeps
+apart: envoy_cluster_upstream_rq and envoy_cluster_upstream_rq_total.
 """
 
 import re

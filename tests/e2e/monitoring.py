@@ -34,6 +34,12 @@ def panel_expressions(board):
     ]
 
 
+def variable_selectors(board):
+    """What the lists of jobs and instances are read from."""
+    queries = [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    return [(query, expand(re.fullmatch(r"label_values\((.+), \w+\)", query)[1])) for query in queries]
+
+
 def alert_rules():
     return [rule for group in load("alerts.yaml")["groups"] for rule in group["rules"]]
 
@@ -47,7 +53,8 @@ def dashboard_faults(board):
     everything = panels(board, rows=True)
     ids = [panel["id"] for panel in everything]
     faults = [f"panel id {number} is taken twice" for number in sorted(set(ids)) if ids.count(number) > 1]
-    faults += [f"{one['title']} lies over {other['title']}" for one, other in combinations(everything, 2) if overlap(one, other)]
+    pairs = [(one, other) for one, other in combinations(everything, 2) if overlap(one, other)]
+    faults += [f"{one['title']} lies over {other['title']}" for one, other in pairs]
     for panel in everything:
         place = panel["gridPos"]
         if place["x"] + place["w"] > GRID:

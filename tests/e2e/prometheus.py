@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback with envoy/monitoring's configuration, only quicker, and an Alertmanager that listens."""
+"""A real Prometheus on loopback, configured as envoy/monitoring has it but quicker, and an Alertmanager that listens."""
 
 import copy
 import json

@@ -53,7 +53,7 @@ def test_every_sign_on_the_page_is_provoked_here():
 
 
 class TroubledServer(FakeMcpServer):
-    """It does as a request says: `mute`, `compressed`, x-refuse-early; and is as strict about Accept as the SDKs are."""
+    """It does as a request says: `mute`, `compressed`, x-refuse-early. As strict about Accept as the SDKs are."""
 
     def __init__(self):
         self.holds_one = False
@@ -488,13 +488,22 @@ REFUSED = {
         ),
         "expected JSON (in Envoy: a google.protobuf.StringValue that holds it)",
     ),
-    "no module": (lambda plugin: local(plugin).update(filename="/nowhere/filter.wasm"), "Invalid path: /nowhere/filter.wasm"),
-    "another file": (lambda plugin: local(plugin).update(filename=str(ROOT / "README.md")), "Failed to parse corrupted Wasm module"),
+    "no module": (
+        lambda plugin: local(plugin).update(filename="/nowhere/filter.wasm"),
+        "Invalid path: /nowhere/filter.wasm",
+    ),
+    "another file": (
+        lambda plugin: local(plugin).update(filename=str(ROOT / "README.md")),
+        "Failed to parse corrupted Wasm module",
+    ),
     "no runtime": (
         lambda plugin: plugin["vm_config"].update(runtime="envoy.wasm.runtime.wamr"),
         "Envoy was compiled without support for it",
     ),
-    "an older Envoy": (lambda plugin: plugin.update(allow_on_headers_stop=True), "'allow_on_headers_stop') has unknown fields"),
+    "an older Envoy": (
+        lambda plugin: plugin.update(allow_on_headers_stop=True),
+        "'allow_on_headers_stop') has unknown fields",
+    ),
 }
 
 
