@@ -4,6 +4,9 @@ MODULE := target/mcp_session_filter.wasm
 VENVS  := target/python
 PYTHON ?= python3
 E2E    := tests/e2e
+# What any machine can run.
+# What needs no more than Rust, Python and Node, and does not take long.
+QUICK  := "not (long or litellm or netns or prometheus or docker or registry)"
 
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
 WASM_BINDGEN_STAMP := target/tools/.wasm-bindgen-$(WASM_BINDGEN)
@@ -15,8 +18,8 @@ KUBERNETES_PARTS := $(VENVS)/kubernetes/.installed
 # Servers of other versions, and on other SDKs.
 RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
-# Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
-OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
+# The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
+ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
 # Run without a shell in between, so that what ends make ends them too.
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -32,10 +35,10 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	test-netns demo demo-litellm demo-restart up clean
+	test-netns test-prometheus test-envoys demo demo-litellm demo-restart demo-replicas up clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)
@@ -85,15 +88,20 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 
 test-e2e: build $(E2E_PARTS) $(KUBERNETES_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not netns"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK)
 
-test-e2e-long: build $(E2E_PARTS) $(KUBERNETES_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
+test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) ## end to end under load and with more servers
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
-	@for stamp in $(OTHER_ENVOYS); do \
-		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not netns" || exit 1; \
+
+test-envoys: build $(E2E_PARTS) $(KUBERNETES_PARTS) $(ENVOY_VERSIONS:%=$(VENVS)/envoy-%/.installed) ## end to end in each version of Envoy that the README names
+	@rm -f target/envoys.txt
+	@for version in $(ENVOY_VERSIONS); do \
+		echo "==> end to end: Envoy $$version"; log=target/envoy-$$version.log; \
+		ENVOY=$(CURDIR)/$(VENVS)/envoy-$$version/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK) | tee $$log; \
+		echo "$$version: $$(tail -n 1 $$log | tr -d =)" >> target/envoys.txt; \
 	done
+	@cat target/envoys.txt; ! grep -vqE "^[0-9.]+: +[0-9]+ passed" target/envoys.txt
 
 test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
 	$(call say,end to end: LiteLLM)
@@ -103,7 +111,11 @@ test-netns: build $(LITELLM_PARTS) $(KUBERNETES_PARTS) ## pods of Kubernetes as 
 	$(call say,end to end: pods in network namespaces)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m netns -rs
 
-test-all: test test-e2e-long test-litellm test-netns ## all tests, and those that take long
+test-prometheus: build $(VENVS)/tests/.installed target/prometheus/.installed ## dashboard and alerts in a real Prometheus
+	$(call say,end to end: Prometheus)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m prometheus -rs
+
+test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -112,6 +124,9 @@ demo: build $(VENVS)/tests/.installed $(NPM_STAMP) ## a client without session i
 
 demo-litellm: build $(LITELLM_PARTS) ## LiteLLM in front of a server that holds one session, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_litellm.py
+
+demo-replicas: build $(VENVS)/tests/.installed $(NPM_STAMP) ## three replicas: Envoy alone, its stateful_session, and the filter
+	@$(RUN_PYTHON) envoy/demo_replicas.py
 
 demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_restart.py
@@ -143,6 +158,14 @@ $(NPM_STAMP) $(LITELLM_NPM_STAMP):
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Debian's, unpacked and not installed: that takes no root. Where there is neither, the tests say that they are skipped.
+target/prometheus/.installed:
+	$(call say,prometheus)
+	@mkdir -p $(@D)
+	@if command -v prometheus && command -v promtool; then touch $@; \
+	elif cd $(@D) && apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb .; then touch $(@F); \
+	else echo "    not to be had here"; fi
 
 $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.rs)
 	$(call say,a server on the Rust SDK)

@@ -7,7 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "envoy"))
 # So that an assertion in a helper says what it saw.
-pytest.register_assert_rewrite("loopback_server", "parrot", "real_envoy", "session_mates", "silent_client")
+pytest.register_assert_rewrite(
+    *("exposition", "loopback_server", "parrot", "prometheus", "promql", "real_envoy", "session_mates", "silent_client")
+)
 
 import mcp_servers  # noqa: E402
 from real_envoy import EnvoyConfig, RealEnvoy  # noqa: E402
