@@ -4,7 +4,6 @@ MODULE := target/mcp_session_filter.wasm
 VENVS  := target/python
 PYTHON ?= python3
 E2E    := tests/e2e
-# What any machine can run.
 # What needs no more than Rust, Python and Node, and does not take long.
 QUICK  := "not (long or litellm or netns or prometheus or docker or registry)"
 
