@@ -20,6 +20,15 @@ OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(v
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
+# Releases and images are named for it.
+VERSION := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
+IMAGE_LAYOUT := target/image
+RELEASE := target/release-v$(VERSION)
+
+# Panics name their place in the source of a crate: without the folder that it has on this machine, any other builds the
+# same module. These flags stand in for a user's own.
+REMAP_CRATES := CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates"
+
 # Wherever a user's own settings put build results, these rules look for them here.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
@@ -31,7 +40,7 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	demo demo-litellm demo-restart up clean
+	test-registry image push-image release check-release demo demo-litellm demo-restart up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,7 +48,7 @@ help: ## list the targets
 build: ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)
 	$(call say,$(MODULE))
-	@cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
+	@$(REMAP_CRATES) cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
 	@cmp -s target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE) || \
 		cp target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE)
 	@ls -l $(MODULE) | awk '{ print "    " $$NF ": " $$5 " bytes" }'
@@ -84,23 +93,43 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 
 test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not registry"
 
 test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm" || exit 1; \
+		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not registry" || exit 1; \
 	done
 
 test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
 	$(call say,end to end: LiteLLM)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m litellm
 
-test-all: test test-e2e-long test-litellm ## all tests, and those that take long
+test-registry: build $(E2E_PARTS) ## an image pushed to a real registry, and pulled from it; needs docker-registry and skopeo
+	$(call say,end to end: a registry)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m registry -rs
+
+test-all: test test-e2e-long test-litellm test-registry ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
+
+image: build ## the filter as an OCI image, in the layout target/image
+	$(call say,$(IMAGE_LAYOUT))
+	@$(PYTHON) envoy/image/make_image.py $(MODULE) $(IMAGE_LAYOUT)
+
+push-image: image ## the image to a registry: IMAGE=registry.example.com/mcp-session-filter; needs skopeo
+	@test -n "$(IMAGE)" || { echo "IMAGE is not set: make $@ IMAGE=registry.example.com/mcp-session-filter"; exit 1; }
+	$(call say,$(IMAGE):$(VERSION))
+	@skopeo copy --preserve-digests oci:$(IMAGE_LAYOUT):$(VERSION) docker://$(IMAGE):$(VERSION)
+
+release: check-release build ## module, image and notes of the version in Cargo.toml, in target/release-vVERSION
+	$(call say,$(RELEASE))
+	@$(PYTHON) envoy/image/make_release.py $(MODULE) $(RELEASE)
+
+check-release:
+	@$(PYTHON) envoy/image/make_release.py --check
 
 demo: build $(VENVS)/tests/.installed $(NPM_STAMP) ## a client without session ids: straight at a server, and through Envoy
 	@$(RUN_PYTHON) envoy/demo.py
