@@ -25,9 +25,12 @@ VERSION := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
 IMAGE_LAYOUT := target/image
 RELEASE := target/release-v$(VERSION)
 
-# Panics name their place in the source of a crate: without the folder that it has on this machine, any other builds the
-# same module. These flags stand in for a user's own.
-REMAP_CRATES := CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates"
+# Panics name their place in the source, of crates and of the standard library (where `rust-src` is installed): without
+# the folders that these have on this machine, any other builds the same module. The flags stand in for a user's own.
+CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+REMAP = std=$$(rustc --print sysroot)/lib/rustlib/src/rust commit=$$(rustc -vV | sed -n "s/^commit-hash: //p"); \
+	CARGO_ENCODED_RUSTFLAGS=$$(printf -- "--remap-path-prefix=%s\037--remap-path-prefix=%s" \
+		"$(CRATES)=/crates" "$$std=/rustc/$$commit")
 
 # Wherever a user's own settings put build results, these rules look for them here.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -48,7 +51,8 @@ help: ## list the targets
 build: ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)
 	$(call say,$(MODULE))
-	@$(REMAP_CRATES) cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
+	@$(REMAP) \
+		cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
 	@cmp -s target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE) || \
 		cp target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE)
 	@ls -l $(MODULE) | awk '{ print "    " $$NF ": " $$5 " bytes" }'
@@ -122,7 +126,7 @@ image: build ## the filter as an OCI image, in the layout target/image
 push-image: image ## the image to a registry: IMAGE=registry.example.com/mcp-session-filter; needs skopeo
 	@test -n "$(IMAGE)" || { echo "IMAGE is not set: make $@ IMAGE=registry.example.com/mcp-session-filter"; exit 1; }
 	$(call say,$(IMAGE):$(VERSION))
-	@skopeo copy --preserve-digests oci:$(IMAGE_LAYOUT):$(VERSION) docker://$(IMAGE):$(VERSION)
+	@skopeo copy --preserve-digests $(PUSH_OPTIONS) oci:$(IMAGE_LAYOUT):$(VERSION) docker://$(IMAGE):$(VERSION)
 
 release: check-release build ## module, image and notes of the version in Cargo.toml, in target/release-vVERSION
 	$(call say,$(RELEASE))

@@ -17,8 +17,8 @@ class Image:
         self.layout = Layout()
         self.module_digest = digest(module)
         manifest = add_image(self.layout, [gzip_layer({FILE: module})], facts.created, facts.annotations())
-        self.layout.name(manifest, facts.version)
-        self.digest = manifest["digest"]
+        self.tag, self.digest = facts.version, manifest["digest"]
+        self.layout.name(manifest, self.tag)
 
 
 def main(module, folder):

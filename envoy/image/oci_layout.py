@@ -80,8 +80,8 @@ def write_files(folder, files, mark):
 def add_image(layout, layers, created=None, annotations=None):
     """An image of these layers, each a media type, a blob and the digest of its archive: its manifest's descriptor."""
     config = {
-        # Istio and Envoy Gateway read no platform. What unpacks images does, and takes none that is made for wasm:
-        # `COPY --from` in a Dockerfile, say, or an image that is mounted as a volume.
+        # Istio and Envoy Gateway read no platform of an image that is in no index. containerd does, and unpacks none
+        # that is made for wasm: such an image could not be mounted as a volume.
         "os": "linux",
         "architecture": "amd64",
         "config": {"Labels": annotations or {}},

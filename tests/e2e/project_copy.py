@@ -24,11 +24,11 @@ CHANGELOG = """# Changelog
 
 ### Added
 
-- A second thing, see [Limits](README.md).
+- A second thing.
 
 ### Fixed
 
-- The first thing.
+- Another thing.
 
 ## [0.1.0] - 2026-01-02
 

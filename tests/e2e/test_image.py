@@ -4,11 +4,14 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
+from processes import ROOT
 from project_copy import COMMITTED, ProjectCopy, files_of
 from real_envoy import MODULE
 
@@ -66,6 +69,14 @@ def test_two_folders_make_the_same_bytes(tmp_path):
     folders = [tmp_path / "here", tmp_path / "a/longer path/there"]
     here, there = (image(ProjectCopy(folder), PYTHONHASHSEED=str(seed)) for seed, folder in enumerate(folders))
     assert here.files == there.files
+
+
+def test_the_module_names_no_folder_of_this_machine():
+    module = MODULE.read_bytes()
+    # Panics name their places in crates, and all of them in this form.
+    assert b"/crates/" in module
+    homes = [Path.home(), os.environ.get("CARGO_HOME"), os.environ.get("RUSTUP_HOME"), ROOT]
+    assert [home for home in homes if home and f"{home}/".encode() in module] == []
 
 
 def test_another_module_makes_another_image(project, tmp_path):

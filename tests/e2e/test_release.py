@@ -1,4 +1,4 @@
-"""What `make release` gathers is true and the same everywhere, and it is not made from a commit that it would lie about."""
+"""A release is the same everywhere, and none is made from a commit that it would not tell the truth about."""
 
 import hashlib
 import io
@@ -58,7 +58,7 @@ def test_the_archive_is_the_layout_of_the_image(project):
 def test_the_notes_are_those_of_this_version_and_say_how_to_know_it(project):
     build(project)
     notes = release(project)["NOTES.md"].decode()
-    assert notes.startswith("### Added\n\n- A second thing, see [Limits](README.md).\n\n### Fixed\n\n- The first thing.\n")
+    assert notes.startswith("### Added\n\n- A second thing.\n\n### Fixed\n\n- Another thing.\n\n### How to know it\n")
     assert "What comes later" not in notes and "A first thing" not in notes
     manifest = Read(project.folder / "target/image").index["manifests"][0]["digest"].removeprefix("sha256:")
     assert re.findall("[0-9a-f]{64}", notes) == [manifest, hashlib.sha256(MODULE.read_bytes()).hexdigest()]

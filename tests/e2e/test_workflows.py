@@ -1,4 +1,4 @@
-"""The workflows for GitHub: a linter accepts them, they ask make for what it has, and run no code that can change under them."""
+"""The workflows for GitHub: a linter accepts them, make has what they ask for, and their actions stay what they are."""
 
 import re
 import subprocess
