@@ -47,7 +47,7 @@ def find_facts():
         *(package[key] for key in ("name", "version", "description", "license")),
         revision=find_revision() if in_git else None,
         created=find_time(in_git),
-        source=find_source(in_git),
+        source=find_source(package["repository"], in_git),
     )
 
 
@@ -70,14 +70,16 @@ def find_time(in_git):
     return datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def find_source(in_git):
-    """Where the source can be read: SOURCE_URL, or the remote `origin` if it is a web address."""
+def find_source(repository, in_git):
+    """Where the source can be read: SOURCE_URL, what Cargo.toml says, or the remote `origin` if it is a web address."""
     if given := os.environ.get("SOURCE_URL"):
         if web_address(given) is None:
             raise Refusal("SOURCE_URL: an http:// or https:// address is expected")
         return web_address(given)
+    if repository or not in_git:
+        return repository
     # Not `remote get-url`: where there is none, that is no failure.
-    return web_address(git("config", "--default", "", "--get", "remote.origin.url")) if in_git else None
+    return web_address(git("config", "--default", "", "--get", "remote.origin.url"))
 
 
 def web_address(url):

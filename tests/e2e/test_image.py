@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from processes import ROOT
-from project_copy import COMMITTED, ProjectCopy, files_of
+from project_copy import CARGO_TOML, COMMITTED, ProjectCopy, files_of
 from real_envoy import MODULE
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -171,6 +171,14 @@ def test_a_remote_on_the_web_is_the_source_without_its_password(project, remote)
     read = image(project)
     assert read.annotation("source") == "https://git.example.com/team/a-filter"
     assert not any(b"secret" in content for content in read.files.values())
+
+
+def test_the_repository_in_cargo_toml_goes_before_the_remote_and_after_source_url(project):
+    project.write("Cargo.toml", CARGO_TOML + 'repository = "https://git.example.com/upstream/a-filter"\n')
+    project.git("remote", "add", "origin", "https://git.example.com/fork/a-filter")
+    assert image(project).annotation("source") == "https://git.example.com/upstream/a-filter"
+    given = "https://git.example.com/given/a-filter"
+    assert image(project, SOURCE_URL=given).annotation("source") == given
 
 
 @pytest.mark.parametrize("remote", ["git@git.example.com:team/a-filter.git", "/srv/git/a-filter"])
