@@ -1,4 +1,4 @@
-"""What a release consists of, in FOLDER: MODULE FOLDER [FILE...]; with --check alone, only whether it may be made.
+"""What a release consists of, in FOLDER: MODULE FOLDER; with --check alone, only whether it may be made.
 
 Before the tag is set as after it, but only from a commit whose changelog tells what is in that version.
 """
@@ -48,7 +48,7 @@ def find_notes(version):
     return notes
 
 
-def main(module, folder, *files):
+def main(module, folder):
     facts = find_facts()
     tagged = check(facts.version)
     content = Path(module).read_bytes()
@@ -56,7 +56,6 @@ def main(module, folder, *files):
     release = {
         Path(module).name: content,
         f"{facts.name}-{facts.version}.oci.tar": image.layout.archive(),
-        **{Path(name).name: Path(name).read_bytes() for name in files},
     }
     sums = "".join(f"{hashlib.sha256(release[name]).hexdigest()}  {name}\n" for name in sorted(release))
     release["SHA256SUMS"] = sums.encode()
