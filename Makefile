@@ -23,6 +23,18 @@ ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
+# Releases and images are named for it.
+VERSION := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
+IMAGE_LAYOUT := target/image
+RELEASE := target/release-v$(VERSION)
+
+# Panics name their place in the source, of crates and of the standard library (where `rust-src` is installed): without
+# the folders that these have on this machine, any other builds the same module. The flags stand in for a user's own.
+CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+REMAP = std=$$(rustc --print sysroot)/lib/rustlib/src/rust commit=$$(rustc -vV | sed -n "s/^commit-hash: //p"); \
+	CARGO_ENCODED_RUSTFLAGS=$$(printf -- "--remap-path-prefix=%s\037--remap-path-prefix=%s" \
+		"$(CRATES)=/crates" "$$std=/rustc/$$commit")
+
 # Wherever a user's own settings put build results, these rules look for them here.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
@@ -34,7 +46,8 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	test-netns test-prometheus test-envoys demo demo-litellm demo-restart demo-replicas up clean
+	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
+	demo demo-litellm demo-restart demo-replicas up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +55,8 @@ help: ## list the targets
 build: ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)
 	$(call say,$(MODULE))
-	@cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
+	@$(REMAP) \
+		cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
 	@cmp -s target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE) || \
 		cp target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE)
 	@ls -l $(MODULE) | awk '{ print "    " $$NF ": " $$5 " bytes" }'
@@ -114,9 +128,33 @@ test-prometheus: build $(VENVS)/tests/.installed target/prometheus/.installed ##
 	$(call say,end to end: Prometheus)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m prometheus -rs
 
-test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus ## all tests, and those that take long
+test-registry: build $(E2E_PARTS) ## an image pushed to a real registry, and pulled from it; needs docker-registry and skopeo
+	$(call say,end to end: a registry)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m registry -rs
+
+test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose files in a Docker engine made for it; needs root
+	$(call say,end to end: Docker Compose)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
+
+test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
+
+image: build ## the filter as an OCI image, in the layout target/image
+	$(call say,$(IMAGE_LAYOUT))
+	@$(PYTHON) envoy/image/make_image.py $(MODULE) $(IMAGE_LAYOUT)
+
+push-image: image ## the image to a registry: IMAGE=registry.example.com/mcp-session-filter; needs skopeo
+	@test -n "$(IMAGE)" || { echo "IMAGE is not set: make $@ IMAGE=registry.example.com/mcp-session-filter"; exit 1; }
+	$(call say,$(IMAGE):$(VERSION))
+	@skopeo copy --preserve-digests $(PUSH_OPTIONS) oci:$(IMAGE_LAYOUT):$(VERSION) docker://$(IMAGE):$(VERSION)
+
+release: check-release build ## module, image and notes of the version in Cargo.toml, in target/release-vVERSION
+	$(call say,$(RELEASE))
+	@$(PYTHON) envoy/image/make_release.py $(MODULE) $(RELEASE)
+
+check-release:
+	@$(PYTHON) envoy/image/make_release.py --check
 
 demo: build $(VENVS)/tests/.installed $(NPM_STAMP) ## a client without session ids: straight at a server, and through Envoy
 	@$(RUN_PYTHON) envoy/demo.py

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "envoy"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "envoy"), str(ROOT / "envoy/image")]
 # So that an assertion in a helper says what it saw.
 pytest.register_assert_rewrite(
     *("exposition", "loopback_server", "parrot", "prometheus", "promql", "real_envoy", "session_mates", "silent_client")
