@@ -16,6 +16,9 @@ RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # Older versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 OTHER_ENVOYS := $(foreach version,1.36.4 1.37.0 1.38.2 1.39.3,$(VENVS)/envoy-$(version)/.installed)
+# What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
+DOCKER := target/docker
+DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
 # Run without a shell in between, so that what ends make ends them too.
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -31,7 +34,7 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	demo demo-litellm demo-restart up clean
+	test-docker demo demo-litellm demo-restart up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,21 +87,25 @@ test-wasm: $(WASM_BINDGEN_STAMP) ## the core in wasm under Node
 
 test-e2e: build $(E2E_PARTS) ## the filter in a real Envoy, with real servers and clients
 	$(call say,end to end)
-	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm"
+	@$(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not docker"
 
 test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_ENVOYS) ## end to end under load, with more servers, in older Envoys
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 	@for stamp in $(OTHER_ENVOYS); do \
 		folder=$$(dirname $$stamp); echo "==> end to end: $$(basename $$folder)"; \
-		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm" || exit 1; \
+		ENVOY=$(CURDIR)/$$folder/bin/envoy $(RUN_PYTHON) -m pytest $(E2E) -m "not long and not litellm and not docker" || exit 1; \
 	done
 
 test-litellm: build $(LITELLM_PARTS) $(VENVS)/litellm-1.106.2/.installed $(NPM_STAMP) ## two LiteLLMs, real servers
 	$(call say,end to end: LiteLLM)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m litellm
 
-test-all: test test-e2e-long test-litellm ## all tests, and those that take long
+test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose files in a Docker engine made for it; needs root
+	$(call say,end to end: Docker Compose)
+	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
+
+test-all: test test-e2e-long test-litellm test-docker ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -138,6 +145,24 @@ $(NPM_STAMP) $(LITELLM_NPM_STAMP):
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# For the Python of the stand-in, whichever one runs this; the requirements are free of conditions.
+$(DOCKER)/wheels/.installed: $(wildcard envoy/compose/*/requirements.txt)
+	$(call say,wheels for docker build (100 MB))
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@for requirements in $^; do \
+		$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $(@D) \
+			--python-version 3.13 --implementation cp --abi cp313 --abi abi3 --abi none \
+			$(foreach glibc,2_5 2_12 2_17 2_28 2_34,--platform manylinux_$(glibc)_$$(uname -m)) \
+			--requirement $$requirements || exit 1; \
+	done
+	@touch $@
+
+$(DOCKER)/npm-cache/.installed: $(addprefix envoy/compose/searxng/,package.json package-lock.json)
+	$(call say,node packages for docker build)
+	@rm -rf $(@D) && mkdir -p $(@D) $(DOCKER)/npm && cp $^ $(DOCKER)/npm
+	@npm ci --prefix $(DOCKER)/npm --cache $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@rm -rf $(DOCKER)/npm && touch $@
 
 $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.rs)
 	$(call say,a server on the Rust SDK)

@@ -7,8 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "envoy"))
 # So that an assertion in a helper says what it saw.
-pytest.register_assert_rewrite("loopback_server", "parrot", "real_envoy", "session_mates", "silent_client")
+pytest.register_assert_rewrite("composed", "loopback_server", "parrot", "real_envoy", "session_mates", "silent_client")
 
+import docker_engine as engines  # noqa: E402
 import mcp_servers  # noqa: E402
 from real_envoy import EnvoyConfig, RealEnvoy  # noqa: E402
 from scripted_server import FakeMcpServer  # noqa: E402
@@ -30,4 +31,12 @@ def fake_server():
 def envoy(fake_server):
     """Envoy as envoy/envoy.yaml has it, in front of the fake server."""
     with RealEnvoy(EnvoyConfig(fake_server.port)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    if reason := engines.missing():
+        pytest.skip(reason)
+    with engines.Engine() as running:
         yield running

@@ -52,7 +52,8 @@ def main(litellm, mcp_url, stats):
     print("\nWhat Envoy counted\n")
     for line in fetch(f"{stats}/stats?filter=wasmcustom.mcp_session&usedonly").splitlines():
         name, value = line.removeprefix("wasmcustom.").split(": ")
-        print(f"{name:27}{value:>4}")
+        if value != "0":
+            print(f"{name:27}{value:>4}")
 
     if not all(good for good, _ in rows.values()):
         sys.exit("\nTools are missing: look at the server's log, docker compose -f compose.litellm.yaml logs searxng")
