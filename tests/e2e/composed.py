@@ -10,7 +10,7 @@ from silent_client import BOTH, INITIALIZE, request
 
 DEMO = ROOT / "envoy/compose"
 # To build LiteLLM's image takes most of it.
-PATIENCE = 900
+PATIENCE = 1800
 
 INITIALIZE_REQUEST = request("initialize", INITIALIZE, 0)
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}

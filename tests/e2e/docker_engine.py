@@ -25,7 +25,7 @@ TREES = {"engine": ENGINE_PACKAGES, "base.tar": BASE_PACKAGES}
 IMAGES = {"python:3.13-slim": "python", "node:24-slim": "node", "envoyproxy/envoy:v1.40-latest": "envoy"}
 
 NAMESPACES = ["--mount", "--net", "--pid", "--ipc", "--uts"]
-PATIENCE = 600
+PATIENCE = 1800
 
 
 def missing():
