@@ -22,9 +22,16 @@ def fetch(url, message=None):
 def tools(url, message=None):
     """The names of the tools in the answer; LiteLLM answers many failures with an empty list."""
     try:
-        return [tool["name"] for tool in json.loads(fetch(url, message))["tools"]]
-    except urllib.error.HTTPError:
-        return []
+        text = fetch(url, message)
+    except urllib.error.HTTPError as refusal:
+        text = refusal.read().decode()
+    try:
+        names = [tool["name"] for tool in json.loads(text)["tools"]]
+    except (ValueError, KeyError):
+        names = []
+    if not names:
+        print(f"LiteLLM without tools: {text[:300]}")
+    return names
 
 
 def side_by_side(count, rounds, *question):
