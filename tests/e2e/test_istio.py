@@ -1,0 +1,214 @@
+"""The manifests under envoy/istio in a real Envoy: what istiod makes of them, in front of real servers."""
+
+import copy
+import http.client
+import json
+import subprocess
+
+import manifests
+import pytest
+from certificates import Authority
+from istio_proxy import IstioConfig
+from processes import ENVOY, ROOT
+from real_envoy import RealEnvoy
+from silent_client import SilentClient
+from test_callers import Issuer
+
+SERVER = ["istio/trafficextension-server.yaml", "istio/wasmplugin-server.yaml", "istio/envoyfilter-server.yaml"]
+GATEWAY = ["istio/trafficextension-gateway.yaml", "istio/wasmplugin-gateway.yaml", "istio/envoyfilter-gateway.yaml"]
+LITELLM = ["istio/trafficextension-litellm.yaml", "istio/wasmplugin-litellm.yaml"]
+CONTEXTS = {
+    **dict.fromkeys(SERVER, "SIDECAR_INBOUND"),
+    **dict.fromkeys(GATEWAY, "GATEWAY"),
+    **dict.fromkeys(LITELLM, "SIDECAR_OUTBOUND"),
+}
+
+
+def holds_headers(name):
+    return "envoyfilter" in name
+
+
+def validate(config, folder):
+    path = config.with_filters_inline().write(folder)
+    return subprocess.run([ENVOY, "--mode", "validate", "-c", path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_envoy_takes_what_comes_of_a_manifest(name, tmp_path):
+    config = IstioConfig(manifests.load(name), CONTEXTS[name], server_port=1)
+    assert len(config.plugins) == 1
+    verdict = validate(config, tmp_path)
+    assert verdict.returncode == 0, verdict.stderr
+
+
+def plugin_settings(manifest):
+    """The filter's own settings in a manifest, to be changed by a function."""
+
+    def change(function):
+        if manifest["kind"] == "EnvoyFilter":
+            configuration = manifest["spec"]["configPatches"][1]["patch"]["value"]["typed_config"]["config"]["configuration"]
+            settings = json.loads(configuration["value"])
+            function(settings)
+            configuration["value"] = json.dumps(settings)
+        else:
+            function(manifest["spec"].get("wasm", manifest["spec"])["pluginConfig"])
+
+    return change
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("on_reinitialise", "reuse"), ("on_reinitialize", "share"), ("subrequest_timeout", 5)],
+    ids=["unknown", "no-such-mode", "no-duration"],
+)
+def test_envoy_refuses_a_wrong_plugin_config_and_names_the_key(name, key, value, tmp_path):
+    (manifest,) = manifests.load(name)
+    plugin_settings(manifest)(lambda settings: settings.update({key: value}))
+    verdict = validate(IstioConfig([manifest], CONTEXTS[name], server_port=1), tmp_path)
+    assert verdict.returncode != 0
+    assert [line for line in verdict.stderr.splitlines() if "wasm log" in line and key in line], verdict.stderr
+
+
+def test_only_the_envoy_filter_holds_headers_and_has_a_memory_of_its_own():
+    for name, context in CONTEXTS.items():
+        (plugin,) = IstioConfig(manifests.load(name), context, server_port=1).plugins
+        assert plugin["root_id"] == "mcp_session_filter"
+        assert plugin["failure_policy"] == "FAIL_RELOAD"
+        assert plugin.get("allow_on_headers_stop_iteration", False) == holds_headers(name)
+        assert bool(plugin["vm_config"].get("vm_id")) == holds_headers(name)
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_in_a_gateway_the_filter_stands_behind_authentication_and_authorisation(name):
+    around = manifests.load("istio/around-gateway.yaml")
+    config = IstioConfig([*around, *manifests.load(name)], "GATEWAY", 1, jwks="{}")
+    names = [entry["name"] for entry in config.http_filters]
+    (place,) = [index for index, entry in enumerate(config.http_filters) if "config_discovery" in entry]
+    assert names.index("envoy.filters.http.jwt_authn") < names.index("envoy.filters.http.rbac") < place
+    assert place < names.index("envoy.filters.http.router")
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "port"),
+    [
+        pytest.param(GATEWAY[0], "SIDECAR_INBOUND", 3001, id="a-gateways-in-a-sidecar"),
+        pytest.param(SERVER[0], "GATEWAY", 3001, id="a-servers-in-a-gateway"),
+        pytest.param(SERVER[0], "SIDECAR_OUTBOUND", 3001, id="a-servers-for-what-it-sends"),
+        pytest.param(SERVER[0], "SIDECAR_INBOUND", 8080, id="a-servers-on-another-port"),
+        pytest.param(LITELLM[0], "SIDECAR_INBOUND", 3001, id="litellms-for-what-it-gets"),
+        pytest.param(SERVER[2], "SIDECAR_INBOUND", 8080, id="a-servers-envoyfilter-on-another-port"),
+        pytest.param(GATEWAY[2], "SIDECAR_INBOUND", 3001, id="a-gateways-envoyfilter-in-a-sidecar"),
+    ],
+)
+def test_a_manifest_puts_no_filter_where_it_does_not_belong(name, context, port):
+    config = IstioConfig(manifests.load(name), context, server_port=1, port=port)
+    assert not [entry for entry in config.http_filters if "config_discovery" in entry]
+
+
+def a_whole_session_works(envoy, client, learned="learned", again="repaired"):
+    opened = client.initialize()
+    assert opened.status == 200 and opened.session
+    assert envoy.outcome(opened) == learned
+    assert client.initialized().status == 202
+    tools = client.list_tools()
+    assert "echo" in [tool["name"] for tool in tools.result["tools"]]
+    assert envoy.outcome(tools) == again
+    assert client.call_echo("hello").result["content"][0]["text"] == "Echo: hello"
+    return opened.session
+
+
+def without_the_filter_it_is_refused(server, client):
+    client = copy.copy(client)
+    client.port, client.tls = server.port, None
+    assert client.initialize().status == 200
+    assert client.list_tools().status == 400
+
+
+# --- the server's sidecar -------------------------------------------------------------------------------------------
+
+
+class MeshClient(SilentClient):
+    """A client with a mesh certificate, whose connection says where it wanted to go, as iptables does in a pod."""
+
+    def __init__(self, port, destination, tls, **options):
+        super().__init__(port, tls=tls, authority="mcp-server.mcp:3001", **options)
+        self.destination = destination
+
+    def connect(self):
+        line = f"PROXY TCP4 127.0.0.1 127.0.0.1 1234 {self.destination}\r\n"
+        return _Redirected(self.port, line.encode(), self.tls)
+
+
+class _Redirected(http.client.HTTPConnection):
+    def __init__(self, port, line, tls):
+        super().__init__("127.0.0.1", port, timeout=30)
+        self._line, self._tls = line, tls
+
+    def connect(self):
+        super().connect()
+        self.sock.sendall(self._line)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname="127.0.0.1")
+
+
+class Sidecar:
+    """A server's sidecar with strict mutual TLS, and clients in its mesh."""
+
+    def __init__(self, server, names, folder):
+        self.server = server
+        self.folder = folder
+        self.signer = Authority()
+        self.config = IstioConfig([one for name in names for one in manifests.load(name)], "SIDECAR_INBOUND", server.port)
+        self.config.filter_chain["transport_socket"] = self.signer.downstream_tls()
+        protocol = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
+        listener_filter = {"name": "envoy.filters.listener.proxy_protocol", "typed_config": {"@type": protocol}}
+        self.config.listener["listener_filters"] = [listener_filter]
+
+    def client(self, envoy, identity, headers=()):
+        # Nothing but the identity may tell clients apart.
+        folder = self.folder / identity.rpartition("/")[2]
+        folder.mkdir(exist_ok=True)
+        return MeshClient(envoy.port, self.server.port, self.signer.client(identity, folder), headers=headers)
+
+
+ALICE, BOB = "spiffe://cluster.local/ns/a/sa/alice", "spiffe://cluster.local/ns/b/sa/bob"
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(real_server, name, tmp_path):
+    sidecar = Sidecar(real_server, [name, "istio/around-server.yaml"], tmp_path)
+    with RealEnvoy(sidecar.config) as envoy:
+        alice, bob = sidecar.client(envoy, ALICE), sidecar.client(envoy, BOB)
+        without_the_filter_it_is_refused(real_server, SilentClient(real_server.port))
+        session = a_whole_session_works(envoy, alice)
+        # Bob has none, and x-forwarded-for does not give him Alice's.
+        for headers in ([], [("x-forwarded-for", "127.0.0.1")]):
+            refused = sidecar.client(envoy, BOB, headers).list_tools()
+            assert refused.status == 400
+            assert envoy.outcome(refused) == "passed_no_session"
+        assert a_whole_session_works(envoy, bob) != session
+        # A second initialize of a caller with a session costs the server one more where headers are not held.
+        assert alice.initialize().session not in (None, session)
+        assert alice.list_tools().status == 200
+        assert envoy.counter("hold_unsupported") == 0
+        again = envoy.counter("reinitialize_repaired")
+        assert again == 0 if holds_headers(name) else again <= 1
+
+
+def test_without_the_sidecar_resource_a_servers_sidecar_repairs_but_sends_nothing_of_its_own(tmp_path):
+    with manifests_server() as server:
+        sidecar = Sidecar(server, [SERVER[0]], tmp_path)
+        assert sidecar.config.cluster(1)["type"] == "ORIGINAL_DST"
+        with RealEnvoy(sidecar.config) as envoy:
+            alice = sidecar.client(envoy, ALICE)
+            a_whole_session_works(envoy, alice)
+            refused = alice.initialize()
+            assert refused.status == 400
+            assert envoy.outcome(refused) == "host_error"
+            assert alice.list_tools().status == 200
+
+
+def manifests_server():
+    import mcp_servers
+
+    return mcp_servers.start("everything")
