@@ -142,6 +142,8 @@ class IstioConfig(EnvoyConfig):
 
     def __init__(self, manifests, context, server_port, jwks=None, port=3001):
         super().__init__(server_port)
+        # Envoy asks for extensions under a name.
+        self.tree["node"] = {"id": "a-proxy", "cluster": "a-mesh"}
         self.resources = []
         self.manifests = manifests
         self.context = context

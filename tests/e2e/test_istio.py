@@ -6,13 +6,14 @@ import json
 import subprocess
 
 import manifests
+import mcp_servers
 import pytest
 from certificates import Authority
+from issuer import Issuer
 from istio_proxy import IstioConfig
 from processes import ENVOY, ROOT
 from real_envoy import RealEnvoy
 from silent_client import SilentClient
-from test_callers import Issuer
 
 SERVER = ["istio/trafficextension-server.yaml", "istio/wasmplugin-server.yaml", "istio/envoyfilter-server.yaml"]
 GATEWAY = ["istio/trafficextension-gateway.yaml", "istio/wasmplugin-gateway.yaml", "istio/envoyfilter-gateway.yaml"]
@@ -57,17 +58,13 @@ def plugin_settings(manifest):
 
 
 @pytest.mark.parametrize("name", CONTEXTS)
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("on_reinitialise", "reuse"), ("on_reinitialize", "share"), ("subrequest_timeout", 5)],
-    ids=["unknown", "no-such-mode", "no-duration"],
-)
-def test_envoy_refuses_a_wrong_plugin_config_and_names_the_key(name, key, value, tmp_path):
+def test_envoy_refuses_a_wrong_plugin_config_and_names_the_key(name, tmp_path):
     (manifest,) = manifests.load(name)
-    plugin_settings(manifest)(lambda settings: settings.update({key: value}))
+    plugin_settings(manifest)(lambda settings: settings.update({"on_reinitialise": "reuse"}))
     verdict = validate(IstioConfig([manifest], CONTEXTS[name], server_port=1), tmp_path)
     assert verdict.returncode != 0
-    assert [line for line in verdict.stderr.splitlines() if "wasm log" in line and key in line], verdict.stderr
+    spoken = [line for line in verdict.stderr.splitlines() if "wasm log" in line]
+    assert any("on_reinitialise" in line for line in spoken), verdict.stderr
 
 
 def test_only_the_envoy_filter_holds_headers_and_has_a_memory_of_its_own():
@@ -125,6 +122,18 @@ def without_the_filter_it_is_refused(server, client):
     assert client.list_tools().status == 400
 
 
+@pytest.fixture(scope="module", params=["everything", "python-sse"])
+def server(request):
+    with mcp_servers.start(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def everything():
+    with mcp_servers.start("everything") as running:
+        yield running
+
+
 # --- the server's sidecar -------------------------------------------------------------------------------------------
 
 
@@ -132,7 +141,7 @@ class MeshClient(SilentClient):
     """A client with a mesh certificate, whose connection says where it wanted to go, as iptables does in a pod."""
 
     def __init__(self, port, destination, tls, **options):
-        super().__init__(port, tls=tls, authority="mcp-server.mcp:3001", **options)
+        super().__init__(port, tls=tls, **options)
         self.destination = destination
 
     def connect(self):
@@ -175,11 +184,11 @@ ALICE, BOB = "spiffe://cluster.local/ns/a/sa/alice", "spiffe://cluster.local/ns/
 
 
 @pytest.mark.parametrize("name", SERVER)
-def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(real_server, name, tmp_path):
-    sidecar = Sidecar(real_server, [name, "istio/around-server.yaml"], tmp_path)
+def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(server, name, tmp_path):
+    sidecar = Sidecar(server, [name, "istio/around-server.yaml"], tmp_path)
     with RealEnvoy(sidecar.config) as envoy:
         alice, bob = sidecar.client(envoy, ALICE), sidecar.client(envoy, BOB)
-        without_the_filter_it_is_refused(real_server, SilentClient(real_server.port))
+        without_the_filter_it_is_refused(server, SilentClient(server.port))
         session = a_whole_session_works(envoy, alice)
         # Bob has none, and x-forwarded-for does not give him Alice's.
         for headers in ([], [("x-forwarded-for", "127.0.0.1")]):
@@ -195,20 +204,100 @@ def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(real_
         assert again == 0 if holds_headers(name) else again <= 1
 
 
-def test_without_the_sidecar_resource_a_servers_sidecar_repairs_but_sends_nothing_of_its_own(tmp_path):
-    with manifests_server() as server:
-        sidecar = Sidecar(server, [SERVER[0]], tmp_path)
-        assert sidecar.config.cluster(1)["type"] == "ORIGINAL_DST"
-        with RealEnvoy(sidecar.config) as envoy:
-            alice = sidecar.client(envoy, ALICE)
-            a_whole_session_works(envoy, alice)
-            refused = alice.initialize()
-            assert refused.status == 400
-            assert envoy.outcome(refused) == "host_error"
-            assert alice.list_tools().status == 200
+def test_without_the_sidecar_resource_a_servers_sidecar_repairs_but_sends_nothing_of_its_own(everything, tmp_path):
+    sidecar = Sidecar(everything, [SERVER[0]], tmp_path)
+    assert sidecar.config.cluster(1)["type"] == "ORIGINAL_DST"
+    with RealEnvoy(sidecar.config) as envoy:
+        alice = sidecar.client(envoy, ALICE)
+        a_whole_session_works(envoy, alice)
+        refused = alice.initialize()
+        assert refused.status == 400
+        assert envoy.outcome(refused) == "host_error"
+        assert alice.list_tools().status == 200
 
 
-def manifests_server():
-    import mcp_servers
+# --- the gateway ----------------------------------------------------------------------------------------------------
 
-    return mcp_servers.start("everything")
+
+class Gateway:
+    """A gateway that checks tokens; the manifests' own issuer, and the keys of the test's."""
+
+    def __init__(self, server, name):
+        self.issuer = Issuer("https://issuer.example.com")
+        around = manifests.load("istio/around-gateway.yaml")
+        self.config = IstioConfig([*around, *manifests.load(name)], "GATEWAY", server.port, jwks=self.issuer.jwks())
+
+    def client(self, envoy, headers=()):
+        return SilentClient(envoy.port, headers, authority="mcp.example.com")
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_a_gateway_repairs_the_sessions_of_each_verified_subject(everything, name):
+    gateway = Gateway(everything, name)
+    with RealEnvoy(gateway.config) as envoy:
+        alice, alice_later, bob = (gateway.client(envoy, gateway.issuer.token(who)) for who in ("alice", "alice", "bob"))
+        session = a_whole_session_works(envoy, alice)
+        again = alice_later.list_tools()
+        assert again.status == 200 and envoy.outcome(again) == "repaired"
+        refused = bob.list_tools()
+        assert refused.status == 400 and envoy.outcome(refused) == "passed_no_session"
+        assert a_whole_session_works(envoy, bob) != session
+
+        # A new initialize finds a server that answers 400 to one with the old id.
+        assert alice_later.initialize().session not in (None, session)
+        assert envoy.counter("reinitialize_repaired") == (0 if holds_headers(name) else 1)
+        assert envoy.counter("hold_unsupported") == 0
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_a_gateway_lets_nobody_in_without_a_token_or_with_a_forged_one(everything, name):
+    gateway = Gateway(everything, name)
+    with RealEnvoy(gateway.config) as envoy:
+        gateway.client(envoy, gateway.issuer.token("alice")).initialize()
+        passed = envoy.counter("learned")
+        forged = Issuer("https://issuer.example.com").token("alice")
+        for headers, status in [([], 403), (forged, 401), ([("x-jwt-payload", "alice")], 403)]:
+            client = gateway.client(envoy, headers)
+            for answer in (client.initialize(), client.list_tools(), client.delete()):
+                assert answer.status == status
+                assert envoy.outcome(answer) is None
+        assert (envoy.counter("learned"), envoy.counter("repaired"), envoy.counter("ended")) == (passed, 0, 0)
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_a_gateway_without_authentication_leaves_requests_alone(everything, name):
+    with RealEnvoy(IstioConfig(manifests.load(name), "GATEWAY", everything.port)) as envoy:
+        # Nobody has checked this token, so it says nothing.
+        for headers in ([], Issuer("https://issuer.example.com").token("alice")):
+            client = SilentClient(envoy.port, headers)
+            for answer in (client.initialize(), client.list_tools()):
+                assert envoy.outcome(answer) == "passed_no_caller"
+        assert client.list_tools().status == 400
+        assert envoy.counter("repaired") == 0
+
+
+@pytest.mark.parametrize("name", GATEWAY[:2])
+def test_in_another_phase_the_filter_would_stand_before_authorisation(name):
+    (manifest,) = manifests.load(name)
+    manifest["spec"]["phase"] = "AUTHZ"
+    config = IstioConfig([*manifests.load("istio/around-gateway.yaml"), manifest], "GATEWAY", 1, jwks="{}")
+    names = [entry["name"] for entry in config.http_filters]
+    (place,) = [index for index, entry in enumerate(config.http_filters) if "config_discovery" in entry]
+    assert place < names.index("envoy.filters.http.rbac")
+
+
+# --- LiteLLM's sidecar ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LITELLM)
+def test_litellms_sidecar_shares_one_session_among_its_clients(server, name):
+    with RealEnvoy(IstioConfig(manifests.load(name), "SIDECAR_OUTBOUND", server.port)) as envoy:
+        client = SilentClient(envoy.port)
+        session = client.initialize().session
+        assert client.initialized().status == 202
+        again = client.initialize()
+        assert (again.session, envoy.outcome(again)) == (session, "reused")
+        assert "echo" in [tool["name"] for tool in client.list_tools().result["tools"]]
+        # One credential of LiteLLM's is one caller, too, and another one.
+        other = SilentClient(envoy.port, [("authorization", "Bearer a")])
+        assert other.initialize().session != session
