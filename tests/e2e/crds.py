@@ -23,8 +23,10 @@ FOLDERS = [os.environ["CRDS"]] if os.environ.get("CRDS") else [ROOT.parent / "sh
 ISTIO = "istio/istio 1.30.3: manifests/charts/base/files/crd-all.gen.yaml"
 ENVOY_GATEWAY = "envoyproxy/gateway v1.9.0: charts/gateway-helm/charts/crds/crds/generated"
 GATEWAY_API = "envoyproxy/gateway v1.9.0: charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml"
+HIGRESS = "alibaba/higress v2.2.1: helm/core/crds/customresourcedefinitions.gen.yaml"
 # Which file of which project has the CRD of a kind.
 UPSTREAM = {
+    ("extensions.higress.io", "WasmPlugin"): HIGRESS,
     ("extensions.istio.io", "TrafficExtension"): ISTIO,
     ("extensions.istio.io", "WasmPlugin"): ISTIO,
     ("networking.istio.io", "EnvoyFilter"): ISTIO,

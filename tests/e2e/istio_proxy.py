@@ -28,6 +28,15 @@ def as_traffic_extension(plugin):
     }
 
 
+def from_higress(plugin):
+    """pkg/ingress/config/ingress_config.go of Higress 2.2.1: its WasmPlugin becomes one of Istio's in the gateway."""
+    spec = copy.deepcopy(plugin["spec"])
+    settings, rules = spec.pop("defaultConfig", {}), spec.pop("matchRules", [])
+    if rules:
+        settings["_rules_"] = [{"_match_route_": rule["ingress"], **rule["config"]} for rule in rules]
+    return {**plugin, "apiVersion": "extensions.istio.io/v1alpha1", "spec": {**spec, "pluginConfig": settings}}
+
+
 def attaches(extension, context, port):
     """matchTrafficExtensionSelectors in pilot/pkg/model/extensions.go."""
     rules = extension["spec"].get("match")
@@ -36,6 +45,11 @@ def attaches(extension, context, port):
         and (not rule.get("ports") or port in [entry["number"] for entry in rule["ports"]])
         for rule in rules
     )
+
+
+def by_priority(manifest):
+    """The order within a phase: sortByPriority in pilot/pkg/model/push_context.go. Without one is last."""
+    return -manifest["spec"].get("priority", -(2**31))
 
 
 def wasm_resource(extension):
@@ -165,7 +179,7 @@ class IstioConfig(EnvoyConfig):
     def chain(self, jwks):
         """The order of filters in buildHTTPConnectionManager; EnvoyFilters come last (envoyfilter/listener_patch.go)."""
         by_phase = {phase: [] for phase in PHASES}
-        for manifest in self.of_kind("TrafficExtension", "WasmPlugin"):
+        for manifest in sorted(self.of_kind("TrafficExtension", "WasmPlugin"), key=by_priority):
             extension = as_traffic_extension(manifest) if manifest["kind"] == "WasmPlugin" else manifest
             if attaches(extension, self.context, self.port):
                 by_phase[extension["spec"].get("phase", "UNSPECIFIED")].append(wasm_resource(extension))

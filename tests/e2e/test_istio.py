@@ -1,20 +1,19 @@
 """The manifests under envoy/istio in a real Envoy: what istiod makes of them, in front of real servers."""
 
-import copy
 import http.client
 import json
-import subprocess
 
 import manifests
 import mcp_servers
 import pytest
 from certificates import Authority
 from issuer import Issuer
-from istio_proxy import IstioConfig
-from processes import ENVOY, ROOT
+from istio_proxy import IstioConfig, as_traffic_extension, from_higress
 from real_envoy import RealEnvoy
 from silent_client import SilentClient
+from test_config import validate
 
+# A WasmPlugin comes to the same as the TrafficExtension beside it: a test below says so, and servers see only the latter.
 SERVER = ["istio/trafficextension-server.yaml", "istio/wasmplugin-server.yaml", "istio/envoyfilter-server.yaml"]
 GATEWAY = ["istio/trafficextension-gateway.yaml", "istio/wasmplugin-gateway.yaml", "istio/envoyfilter-gateway.yaml"]
 LITELLM = ["istio/trafficextension-litellm.yaml", "istio/wasmplugin-litellm.yaml"]
@@ -29,42 +28,40 @@ def holds_headers(name):
     return "envoyfilter" in name
 
 
-def validate(config, folder):
-    path = config.with_filters_inline().write(folder)
-    return subprocess.run([ENVOY, "--mode", "validate", "-c", path], cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_envoy_takes_what_comes_of_a_manifest(name, tmp_path):
     config = IstioConfig(manifests.load(name), CONTEXTS[name], server_port=1)
     assert len(config.plugins) == 1
-    verdict = validate(config, tmp_path)
+    verdict = validate(config.with_filters_inline().write(tmp_path))
     assert verdict.returncode == 0, verdict.stderr
 
 
-def plugin_settings(manifest):
-    """The filter's own settings in a manifest, to be changed by a function."""
-
-    def change(function):
-        if manifest["kind"] == "EnvoyFilter":
-            configuration = manifest["spec"]["configPatches"][1]["patch"]["value"]["typed_config"]["config"]["configuration"]
-            settings = json.loads(configuration["value"])
-            function(settings)
-            configuration["value"] = json.dumps(settings)
-        else:
-            function(manifest["spec"].get("wasm", manifest["spec"])["pluginConfig"])
-
-    return change
+def add_setting(manifest, name, value):
+    """One more of the filter's own settings in a manifest."""
+    if manifest["kind"] == "EnvoyFilter":
+        resource = manifest["spec"]["configPatches"][1]["patch"]["value"]["typed_config"]["config"]
+        settings = json.loads(resource["configuration"]["value"])
+        resource["configuration"]["value"] = json.dumps({**settings, name: value})
+    else:
+        manifest["spec"].get("wasm", manifest["spec"])["pluginConfig"][name] = value
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize("name", SERVER)
 def test_envoy_refuses_a_wrong_plugin_config_and_names_the_key(name, tmp_path):
     (manifest,) = manifests.load(name)
-    plugin_settings(manifest)(lambda settings: settings.update({"on_reinitialise": "reuse"}))
-    verdict = validate(IstioConfig([manifest], CONTEXTS[name], server_port=1), tmp_path)
+    add_setting(manifest, "on_reinitialise", "reuse")
+    config = IstioConfig([manifest], CONTEXTS[name], server_port=1)
+    verdict = validate(config.with_filters_inline().write(tmp_path))
     assert verdict.returncode != 0
     spoken = [line for line in verdict.stderr.splitlines() if "wasm log" in line]
     assert any("on_reinitialise" in line for line in spoken), verdict.stderr
+
+
+@pytest.mark.parametrize(("extension", "plugin"), [SERVER[:2], GATEWAY[:2], LITELLM])
+def test_a_wasm_plugin_says_the_same_as_the_traffic_extension(extension, plugin):
+    extension, plugin = manifests.only("TrafficExtension", extension), manifests.only("WasmPlugin", plugin)
+    assert as_traffic_extension(plugin)["spec"] == extension["spec"]
+    assert plugin["metadata"] == extension["metadata"]
 
 
 def test_only_the_envoy_filter_holds_headers_and_has_a_memory_of_its_own():
@@ -103,23 +100,16 @@ def test_a_manifest_puts_no_filter_where_it_does_not_belong(name, context, port)
     assert not [entry for entry in config.http_filters if "config_discovery" in entry]
 
 
-def a_whole_session_works(envoy, client, learned="learned", again="repaired"):
+def a_whole_session_works(envoy, client):
     opened = client.initialize()
     assert opened.status == 200 and opened.session
-    assert envoy.outcome(opened) == learned
+    assert envoy.outcome(opened) == "learned"
     assert client.initialized().status == 202
     tools = client.list_tools()
     assert "echo" in [tool["name"] for tool in tools.result["tools"]]
-    assert envoy.outcome(tools) == again
+    assert envoy.outcome(tools) == "repaired"
     assert client.call_echo("hello").result["content"][0]["text"] == "Echo: hello"
     return opened.session
-
-
-def without_the_filter_it_is_refused(server, client):
-    client = copy.copy(client)
-    client.port, client.tls = server.port, None
-    assert client.initialize().status == 200
-    assert client.list_tools().status == 400
 
 
 @pytest.fixture(scope="module", params=["everything", "python-sse"])
@@ -183,12 +173,11 @@ class Sidecar:
 ALICE, BOB = "spiffe://cluster.local/ns/a/sa/alice", "spiffe://cluster.local/ns/b/sa/bob"
 
 
-@pytest.mark.parametrize("name", SERVER)
+@pytest.mark.parametrize("name", [SERVER[0], SERVER[2]])
 def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(server, name, tmp_path):
     sidecar = Sidecar(server, [name, "istio/around-server.yaml"], tmp_path)
     with RealEnvoy(sidecar.config) as envoy:
         alice, bob = sidecar.client(envoy, ALICE), sidecar.client(envoy, BOB)
-        without_the_filter_it_is_refused(server, SilentClient(server.port))
         session = a_whole_session_works(envoy, alice)
         # Bob has none, and x-forwarded-for does not give him Alice's.
         for headers in ([], [("x-forwarded-for", "127.0.0.1")]):
@@ -219,61 +208,61 @@ def test_without_the_sidecar_resource_a_servers_sidecar_repairs_but_sends_nothin
 # --- the gateway ----------------------------------------------------------------------------------------------------
 
 
-class Gateway:
-    """A gateway that checks tokens; the manifests' own issuer, and the keys of the test's."""
-
-    def __init__(self, server, name):
-        self.issuer = Issuer("https://issuer.example.com")
-        around = manifests.load("istio/around-gateway.yaml")
-        self.config = IstioConfig([*around, *manifests.load(name)], "GATEWAY", server.port, jwks=self.issuer.jwks())
-
-    def client(self, envoy, headers=()):
-        return SilentClient(envoy.port, headers, authority="mcp.example.com")
+ISSUER = "https://issuer.example.com"
 
 
-@pytest.mark.parametrize("name", GATEWAY)
-def test_a_gateway_repairs_the_sessions_of_each_verified_subject(everything, name):
-    gateway = Gateway(everything, name)
-    with RealEnvoy(gateway.config) as envoy:
-        alice, alice_later, bob = (gateway.client(envoy, gateway.issuer.token(who)) for who in ("alice", "alice", "bob"))
-        session = a_whole_session_works(envoy, alice)
-        again = alice_later.list_tools()
-        assert again.status == 200 and envoy.outcome(again) == "repaired"
-        refused = bob.list_tools()
-        assert refused.status == 400 and envoy.outcome(refused) == "passed_no_session"
-        assert a_whole_session_works(envoy, bob) != session
-
-        # A new initialize finds a server that answers 400 to one with the old id.
-        assert alice_later.initialize().session not in (None, session)
-        assert envoy.counter("reinitialize_repaired") == (0 if holds_headers(name) else 1)
-        assert envoy.counter("hold_unsupported") == 0
+@pytest.fixture(scope="module")
+def issuer():
+    return Issuer(ISSUER)
 
 
-@pytest.mark.parametrize("name", GATEWAY)
-def test_a_gateway_lets_nobody_in_without_a_token_or_with_a_forged_one(everything, name):
-    gateway = Gateway(everything, name)
-    with RealEnvoy(gateway.config) as envoy:
-        gateway.client(envoy, gateway.issuer.token("alice")).initialize()
-        passed = envoy.counter("learned")
-        forged = Issuer("https://issuer.example.com").token("alice")
-        for headers, status in [([], 403), (forged, 401), ([("x-jwt-payload", "alice")], 403)]:
-            client = gateway.client(envoy, headers)
-            for answer in (client.initialize(), client.list_tools(), client.delete()):
-                assert answer.status == status
-                assert envoy.outcome(answer) is None
-        assert (envoy.counter("learned"), envoy.counter("repaired"), envoy.counter("ended")) == (passed, 0, 0)
+@pytest.fixture(scope="module", params=[GATEWAY[0], GATEWAY[2]])
+def gateway(request, everything, issuer):
+    """A gateway with the manifests' issuer, and the keys of the test's."""
+    loaded = [*manifests.load("istio/around-gateway.yaml"), *manifests.load(request.param)]
+    with RealEnvoy(IstioConfig(loaded, "GATEWAY", everything.port, issuer.jwks())) as running:
+        running.holds_headers = holds_headers(request.param)
+        yield running
 
 
-@pytest.mark.parametrize("name", GATEWAY)
-def test_a_gateway_without_authentication_leaves_requests_alone(everything, name):
-    with RealEnvoy(IstioConfig(manifests.load(name), "GATEWAY", everything.port)) as envoy:
+def client_of(envoy, headers=()):
+    return SilentClient(envoy.port, headers, authority="mcp.example.com")
+
+
+def test_a_gateway_repairs_the_sessions_of_each_verified_subject(gateway, issuer):
+    alice, alice_later, bob = (client_of(gateway, issuer.token(who)) for who in ("alice", "alice", "bob"))
+    session = a_whole_session_works(gateway, alice)
+    again = alice_later.list_tools()
+    assert (again.status, gateway.outcome(again)) == (200, "repaired")
+    refused = bob.list_tools()
+    assert (refused.status, gateway.outcome(refused)) == (400, "passed_no_session")
+    assert a_whole_session_works(gateway, bob) != session
+
+    # A server that answers 400 to an initialize with a session's id sees it twice, where headers are not held.
+    before = gateway.counter("reinitialize_repaired")
+    assert alice_later.initialize().session not in (None, session)
+    assert gateway.counter("reinitialize_repaired") - before == (0 if gateway.holds_headers else 1)
+    assert gateway.counter("hold_unsupported") == 0
+
+
+def test_a_gateway_lets_nobody_in_without_a_token_or_with_a_forged_one(gateway, issuer):
+    client_of(gateway, issuer.token("carol")).initialize()
+    before = gateway.stats("^wasmcustom")
+    forged = Issuer(ISSUER).token("carol")
+    for headers, status in [([], 403), (forged, 401), ([("x-jwt-payload", "carol")], 403)]:
+        client = client_of(gateway, headers)
+        for answer in (client.initialize(), client.list_tools(), client.delete()):
+            assert (answer.status, gateway.outcome(answer)) == (status, None)
+    assert gateway.stats("^wasmcustom") == before
+
+
+def test_a_gateway_without_authentication_leaves_requests_alone(everything):
+    with RealEnvoy(IstioConfig(manifests.load(GATEWAY[0]), "GATEWAY", everything.port)) as envoy:
         # Nobody has checked this token, so it says nothing.
-        for headers in ([], Issuer("https://issuer.example.com").token("alice")):
+        for headers in ([], Issuer(ISSUER).token("alice")):
             client = SilentClient(envoy.port, headers)
             for answer in (client.initialize(), client.list_tools()):
                 assert envoy.outcome(answer) == "passed_no_caller"
-        assert client.list_tools().status == 400
-        assert envoy.counter("repaired") == 0
 
 
 @pytest.mark.parametrize("name", GATEWAY[:2])
@@ -289,7 +278,7 @@ def test_in_another_phase_the_filter_would_stand_before_authorisation(name):
 # --- LiteLLM's sidecar ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LITELLM)
+@pytest.mark.parametrize("name", LITELLM[:1])
 def test_litellms_sidecar_shares_one_session_among_its_clients(server, name):
     with RealEnvoy(IstioConfig(manifests.load(name), "SIDECAR_OUTBOUND", server.port)) as envoy:
         client = SilentClient(envoy.port)
@@ -301,3 +290,28 @@ def test_litellms_sidecar_shares_one_session_among_its_clients(server, name):
         # One credential of LiteLLM's is one caller, too, and another one.
         other = SilentClient(envoy.port, [("authorization", "Bearer a")])
         assert other.initialize().session != session
+
+
+# --- Higress --------------------------------------------------------------------------------------------------------
+
+
+def test_higress_puts_the_filter_behind_its_own_plugins_and_it_repairs(everything):
+    mine = manifests.only("WasmPlugin", "istio/wasmplugin-higress.yaml")
+    others = {**mine, "metadata": {"name": "jwt-auth", "namespace": "higress-system"}}
+    others["spec"] = {**mine["spec"], "phase": "AUTHN", "priority": 340}
+    config = IstioConfig([from_higress(mine)], "GATEWAY", everything.port)
+    both = IstioConfig([from_higress(mine), from_higress(others)], "GATEWAY", everything.port)
+    assert [("jwt-auth" in entry["name"]) for entry in both.http_filters[:2]] == [True, False]
+    with RealEnvoy(config) as envoy:
+        a_whole_session_works(envoy, SilentClient(envoy.port, [("authorization", "Bearer a")]))
+        assert envoy.outcome(SilentClient(envoy.port).list_tools()) == "passed_no_caller"
+
+
+def test_the_filter_refuses_higress_match_rules(tmp_path):
+    plugin = manifests.only("WasmPlugin", "istio/wasmplugin-higress.yaml")
+    plugin["spec"]["matchRules"] = [{"ingress": ["mcp"], "config": {}}]
+    # As FAIL_OPEN would let it pass, without the filter.
+    plugin["spec"]["failStrategy"] = "FAIL_CLOSE"
+    verdict = validate(IstioConfig([from_higress(plugin)], "GATEWAY", 1).with_filters_inline().write(tmp_path))
+    assert verdict.returncode != 0
+    assert "_rules_" in verdict.stderr

@@ -39,6 +39,7 @@ GONE = object()
 FILES = {
     "TrafficExtension": "istio/trafficextension-server.yaml",
     "WasmPlugin": "istio/wasmplugin-server.yaml",
+    "Higress": "istio/wasmplugin-higress.yaml",
     "EnvoyFilter": "istio/envoyfilter-server.yaml",
     "EnvoyExtensionPolicy": "envoy-gateway/extension-policy.yaml",
     "EnvoyPatchPolicy": "envoy-gateway/held-headers.yaml",
@@ -83,6 +84,10 @@ WRONG = [
     ("WasmPlugin", "spec.sha256", 64 * "A", "spec.sha256: '"),
     ("WasmPlugin", "spec.vmConfig.env.0.name", "", "spec.vmConfig.env[0].name: ''"),
     ("WasmPlugin", "spec.match.0.ports.0.number", "3001", "ports[0].number: '3001' is not of type 'integer'"),
+    ("Higress", "spec.failStrategy", "FAIL_RELOAD", "spec.failStrategy: 'FAIL_RELOAD' is not one of"),
+    ("Higress", "spec.selector", {}, "spec: Additional properties are not allowed ('selector'"),
+    ("Higress", "spec.defaultConfig", "{}", "spec.defaultConfig: '{}' is not of type 'object'"),
+    ("Higress", "spec.priority", "last", "spec.priority: 'last' is not of type 'integer', 'null'"),
     ("EnvoyFilter", "spec.selector", {}, "spec: Additional properties are not allowed ('selector'"),
     ("EnvoyFilter", "spec.configPatches.0.applyTo", "FILTER", "spec.configPatches[0].applyTo: 'FILTER'"),
     ("EnvoyFilter", "spec.configPatches.0.patch.operation", "INSERT", "configPatches[0].patch.operation: 'INSERT'"),
@@ -150,7 +155,7 @@ def put(tree, path, value):
     ("kind", "path", "value", "complaint"), WRONG, ids=[f"{entry[0]}-{entry[1]}-{entry[3]}" for entry in WRONG]
 )
 def test_a_wrong_manifest_is_refused_for_what_is_wrong_with_it(kind, path, value, complaint):
-    manifest = copy.deepcopy(manifests.of_kind(kind, FILES[kind])[0])
+    manifest = manifests.of_kind("WasmPlugin" if kind == "Higress" else kind, FILES[kind])[0]
     crd = crd_of(manifest)
     put(manifest, path, value)
     complaints = crds.complaints(crd, manifest)
