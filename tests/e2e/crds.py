@@ -224,9 +224,13 @@ _programs = {}
 
 
 def holds(rule, value):
+    """As in the API server a rule that comes to no result is a broken one. One that can't be compiled raises."""
     if rule not in _programs:
         _programs[rule] = ENVIRONMENT.program(ENVIRONMENT.compile(rule), functions=FUNCTIONS)
-    return bool(_programs[rule].evaluate({"self": celpy.json_to_cel(value)}))
+    try:
+        return bool(_programs[rule].evaluate({"self": celpy.json_to_cel(value)}))
+    except celpy.CELEvalError:
+        return False
 
 
 def broken_rules(schema, value, path):

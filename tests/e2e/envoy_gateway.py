@@ -1,8 +1,8 @@
 """What Envoy Gateway makes of manifests, as a configuration that a real Envoy runs.
 
-Learned from Envoy Gateway 1.9.0; each function names the file under internal/ that it follows. Left out is what has no
-part in it (access logs, discovery of routes and endpoints). The module comes from a file instead of the controller's own
-server.
+Learned from Envoy Gateway 1.9.0; each function names the file under internal/ that it follows. Left out is what has
+no part in it (access logs, discovery of routes and endpoints). The module comes from a file instead of the
+controller's own server.
 """
 
 import json

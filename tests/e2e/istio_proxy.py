@@ -122,29 +122,26 @@ def jwt_filter(policies, jwks):
 
 
 def rbac_filter(policies):
-    """requestPrincipalGenerator in pilot/pkg/security/authz/model/generator.go, for "*" and hosts alone."""
-    (rule,) = [rule for policy in policies for rule in policy["spec"]["rules"]]
-    assert rule["from"] == [{"source": {"requestPrincipals": ["*"]}}]
+    """pilot/pkg/security/authz/model/generator.go, for whoever has no verified token, at some hosts."""
+    (policy,) = policies
+    (rule,) = policy["spec"]["rules"]
+    assert rule["from"] == [{"source": {"notRequestPrincipals": ["*"]}}]
 
     def claim(name):
         path = [{"key": "payload"}, {"key": name}]
         value = {"string_match": {"safe_regex": {"regex": ".+"}}}
         return {"metadata": {"filter": "envoy.filters.http.jwt_authn", "path": path, "value": value}}
 
-    hosts = [
-        {"header": {"name": ":authority", "string_match": {"exact": host, "ignore_case": True}}}
-        for operation in rule["to"]
-        for host in operation["operation"]["hosts"]
-    ]
-    principal = {"and_ids": {"ids": [claim("iss"), claim("sub")]}}
-    policy = {"permissions": [{"or_rules": {"rules": hosts}}], "principals": [principal]}
-    return {
-        "name": "envoy.filters.http.rbac",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
-            "rules": {"action": "ALLOW", "policies": {"mcp": policy}},
-        },
-    }
+    def is_host(pattern):
+        match = {"prefix": pattern[:-1]} if pattern.endswith("*") else {"exact": pattern}
+        return {"header": {"name": ":authority", "string_match": {**match, "ignore_case": True}}}
+
+    hosts = [is_host(pattern) for entry in rule["to"] for pattern in entry["operation"]["hosts"]]
+    nobody = {"not_id": {"and_ids": {"ids": [claim("iss"), claim("sub")]}}}
+    entry = {"permissions": [{"or_rules": {"rules": hosts}}], "principals": [nobody]}
+    rules = {"action": policy["spec"]["action"], "policies": {"mcp": entry}}
+    message = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
+    return {"name": "envoy.filters.http.rbac", "typed_config": {"@type": message, "rules": rules}}
 
 
 def plain(name, message):
@@ -162,8 +159,8 @@ class IstioConfig(EnvoyConfig):
         self.manifests = manifests
         self.context = context
         self.port = port
-        # buildHTTPConnectionManager in pilot/pkg/networking/core/listener_builder.go; gateway.go and listener_inbound.go
-        # say who uses the remote address.
+        # buildHTTPConnectionManager in pilot/pkg/networking/core/listener_builder.go; who uses the remote address is
+        # said in gateway.go, listener_inbound.go and listener.go.
         self.connection_manager["use_remote_address"] = context == "GATEWAY"
         self.connection_manager["stream_idle_timeout"] = "0s"
         self.connection_manager["normalize_path"] = True
@@ -177,7 +174,7 @@ class IstioConfig(EnvoyConfig):
         return [manifest for manifest in self.manifests if manifest["kind"] in kinds]
 
     def chain(self, jwks):
-        """The order of filters in buildHTTPConnectionManager; EnvoyFilters come last (envoyfilter/listener_patch.go)."""
+        """The order in buildHTTPConnectionManager; EnvoyFilters come last (envoyfilter/listener_patch.go)."""
         by_phase = {phase: [] for phase in PHASES}
         for manifest in sorted(self.of_kind("TrafficExtension", "WasmPlugin"), key=by_priority):
             extension = as_traffic_extension(manifest) if manifest["kind"] == "WasmPlugin" else manifest
@@ -196,7 +193,9 @@ class IstioConfig(EnvoyConfig):
             plain("envoy.filters.http.cors", "cors.v3.Cors"),
             plain("envoy.filters.http.router", "router.v3.Router"),
         ]
-        filters = [self.discovered(entry) if entry["name"].startswith("extensions.istio.io/") else entry for entry in entries]
+        filters = [
+            self.discovered(entry) if entry["name"].startswith("extensions.istio.io/") else entry for entry in entries
+        ]
         for manifest in self.of_kind("EnvoyFilter"):
             self.patch(filters, manifest["spec"]["configPatches"])
         return filters
@@ -230,10 +229,7 @@ class IstioConfig(EnvoyConfig):
         return f"outbound|{self.port}||mcp-server.mcp.svc.cluster.local"
 
     def cluster(self, server_port):
-        """buildInboundCluster in pilot/pkg/networking/core/cluster_builder.go, buildInboundClustersFromSidecar in cluster.go.
-
-        Only the server's port differs: the test's server has its own.
-        """
+        """cluster_builder.go (buildInboundCluster) and cluster.go (buildInboundClustersFromSidecar) beside that."""
         name = self.cluster_name()
         ingress = [entry for sidecar in self.of_kind("Sidecar") for entry in sidecar["spec"]["ingress"]]
         if self.context == "SIDECAR_INBOUND" and not any("defaultEndpoint" in entry for entry in ingress):
@@ -263,7 +259,10 @@ class IstioConfig(EnvoyConfig):
         """With a file of ECDS resources for each filter in place of istiod."""
         for number, resource in enumerate(self.resources):
             path = Path(folder) / f"extension-{number}.yaml"
-            wrapped = {"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", **from_the_agent(resource)}
+            wrapped = {
+                "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+                **from_the_agent(resource),
+            }
             path.write_text(yaml.safe_dump({"resources": [wrapped]}))
             (entry,) = [one for one in self.http_filters if one["name"] == resource["name"]]
             source = entry["config_discovery"]["config_source"]

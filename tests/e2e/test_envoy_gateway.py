@@ -1,4 +1,4 @@
-"""The manifests under envoy/envoy-gateway in a real Envoy: what Envoy Gateway makes of them, in front of real servers."""
+"""The manifests under envoy/envoy-gateway in a real Envoy: what Envoy Gateway makes of them, with real servers."""
 
 import contextlib
 import json

@@ -13,7 +13,7 @@ from real_envoy import RealEnvoy
 from silent_client import SilentClient
 from test_config import validate
 
-# A WasmPlugin comes to the same as the TrafficExtension beside it: a test below says so, and servers see only the latter.
+# A WasmPlugin comes to the same as the TrafficExtension beside it: a test says so, and servers see only the latter.
 SERVER = ["istio/trafficextension-server.yaml", "istio/wasmplugin-server.yaml", "istio/envoyfilter-server.yaml"]
 GATEWAY = ["istio/trafficextension-gateway.yaml", "istio/wasmplugin-gateway.yaml", "istio/envoyfilter-gateway.yaml"]
 LITELLM = ["istio/trafficextension-litellm.yaml", "istio/wasmplugin-litellm.yaml"]
@@ -157,7 +157,9 @@ class Sidecar:
         self.server = server
         self.folder = folder
         self.signer = Authority()
-        self.config = IstioConfig([one for name in names for one in manifests.load(name)], "SIDECAR_INBOUND", server.port)
+        self.config = IstioConfig(
+            [one for name in names for one in manifests.load(name)], "SIDECAR_INBOUND", server.port
+        )
         self.config.filter_chain["transport_socket"] = self.signer.downstream_tls()
         protocol = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
         listener_filter = {"name": "envoy.filters.listener.proxy_protocol", "typed_config": {"@type": protocol}}
@@ -249,8 +251,13 @@ def test_a_gateway_lets_nobody_in_without_a_token_or_with_a_forged_one(gateway, 
     client_of(gateway, issuer.token("carol")).initialize()
     before = gateway.stats("^wasmcustom")
     forged = Issuer(ISSUER).token("carol")
-    for headers, status in [([], 403), (forged, 401), ([("x-jwt-payload", "carol")], 403)]:
-        client = client_of(gateway, headers)
+    for host, headers, status in [
+        ("mcp.example.com", [], 403),
+        ("mcp.example.com:443", [], 403),
+        ("MCP.example.com", [("x-jwt-payload", "carol")], 403),
+        ("mcp.example.com", forged, 401),
+    ]:
+        client = SilentClient(gateway.port, headers, authority=host)
         for answer in (client.initialize(), client.list_tools(), client.delete()):
             assert (answer.status, gateway.outcome(answer)) == (status, None)
     assert gateway.stats("^wasmcustom") == before
