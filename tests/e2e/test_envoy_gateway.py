@@ -11,7 +11,7 @@ from issuer import Issuer
 from real_envoy import RealEnvoy
 from scripted_server import FakeMcpServer
 from silent_client import BOTH, SilentClient
-from test_config import validate
+from validation import validate
 
 AROUND = manifests.load("envoy-gateway/gateway.yaml")
 PLAIN, HELD = "envoy-gateway/extension-policy.yaml", "envoy-gateway/held-headers.yaml"
