@@ -1,12 +1,10 @@
 """A session never reaches another caller than the one that opened it."""
 
 import itertools
-import json
 
-import jwt
 import pytest
 from certificates import Authority
-from cryptography.hazmat.primitives.asymmetric import ec
+from issuer import Issuer
 from real_envoy import EnvoyConfig, RealEnvoy
 from silent_client import SilentClient
 
@@ -104,36 +102,6 @@ def test_callers_without_credentials_are_refused_where_the_configuration_says_so
         assert session_of(somebody) is None
         session = somebody.initialize().session
         assert session_of(somebody) == session
-
-
-class Issuer:
-    """Signs tokens, and tells Envoy's own jwt_authn how to check them."""
-
-    def __init__(self):
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._count = itertools.count()
-
-    def token(self, subject):
-        """Another token at each call."""
-        claims = {"iss": "issuer", "sub": subject, "jti": str(next(self._count))}
-        return [("authorization", "Bearer " + jwt.encode(claims, self._key, "ES256"))]
-
-    def http_filter(self):
-        key = jwt.algorithms.ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        provider = {
-            "issuer": "issuer",
-            "payload_in_metadata": "payload",
-            "forward": True,
-            "local_jwks": {"inline_string": json.dumps({"keys": [key]})},
-        }
-        return {
-            "name": "envoy.filters.http.jwt_authn",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-                "providers": {"issuer": provider},
-                "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "issuer"}}],
-            },
-        }
 
 
 def test_a_verified_subject_keeps_its_session_from_token_to_token(fake_server, authority):

@@ -1,17 +1,10 @@
 """Configurations as Envoy loads them: what is wrong is refused, and the log names the key."""
 
 import json
-import subprocess
 
 import pytest
-from processes import ENVOY, ROOT
 from real_envoy import CONFIG_FILE, EnvoyConfig
-
-
-def validate(config_file):
-    return subprocess.run(
-        [ENVOY, "--mode", "validate", "-c", config_file], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+from validation import validate
 
 
 def validate_settings(settings, folder):
