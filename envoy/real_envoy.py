@@ -99,6 +99,10 @@ class ReplicasConfig(EnvoyConfig):
     def point_at(self, _):
         super().point_at(*self.server_ports)
 
+    @property
+    def route(self):
+        return self.connection_manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
+
 
 class RealEnvoy:
     """A running Envoy; leaving the `with` block ends it and demands that no VM of the filter has crashed."""
@@ -116,7 +120,7 @@ class RealEnvoy:
             self.process.kill()
             raise
         self.ports = {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners}
-        self.port = self.ports["mcp"]
+        self.port = self.ports.get("mcp") or next(iter(self.ports.values()))
 
     def _get(self, path):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:

@@ -5,10 +5,11 @@ use crate::config::Config;
 use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::initialize::INITIALIZED;
 use crate::memory::{Lost, Rewritten, Session};
+use crate::platform::Platform;
 use crate::session::SessionId;
 use crate::subrequest::{Message, Subrequest, Target};
 use crate::time::Millis;
-use crate::upstream_host::UpstreamHost;
+use crate::upstream_host::{self, UpstreamHost};
 
 /// A remembered session that a request went up in, with what a ping in it needs.
 pub struct InSession {
@@ -162,10 +163,13 @@ impl Verdict {
 }
 
 impl InSession {
-    /// The host that holds it can't be connected to: whom else the cluster has is to say whether it lives. False if that
-    /// is not so.
-    pub fn leave_host(&mut self, status: Option<u16>) -> bool {
-        status == Some(503) && self.host.take().is_some()
+    /// Whether the answer to a request in it comes from another host than the one that holds it, or from none.
+    #[must_use]
+    pub fn has_missed_host(&self, status: Option<u16>, platform: &impl Platform) -> bool {
+        let Some(own) = self.host else { return false };
+        let is_other = |host| host != own;
+        upstream_host::is_unreachable(status, platform)
+            || UpstreamHost::of_request(platform).is_some_and(is_other)
     }
 
     /// A ping like the request that went up in this session, through this cluster. `nonce` keeps its JSON-RPC id apart

@@ -89,10 +89,10 @@ impl Stream {
         let Some(worker) = self.worker.clone() else {
             return Flow::Go;
         };
+        self.hide_host(Map::Request);
         let Some(plugin) = worker.plugin() else {
             return Flow::Go;
         };
-        self.hide_host(&plugin, Map::Request);
         match host::request_header(":path") {
             Ok(Some(path)) if plugin.config.paths.contain(&path) => {}
             Ok(_) => return Flow::Go,
@@ -113,11 +113,12 @@ impl Stream {
     }
 
     /// No client chooses the host that a request goes to, on any path, nor learns which one has answered.
-    fn hide_host(&mut self, plugin: &Plugin, map: Map) {
-        if let Some(name) = &plugin.config.upstream_host_header
+    fn hide_host(&self, map: Map) {
+        if let Some(worker) = &self.worker
+            && let Some(name) = &worker.config.upstream_host_header
             && let Err(error) = host::remove_header(map, name)
         {
-            self.note(&[Signal::Failed(error)]);
+            worker.note(&Signal::Failed(error));
         }
     }
 
@@ -185,10 +186,7 @@ impl Stream {
     }
 
     pub(crate) fn answer_headers(&mut self) -> Flow {
-        let plugin = self.worker.as_ref().and_then(|worker| worker.plugin());
-        if let Some(plugin) = plugin {
-            self.hide_host(&plugin, Map::Answer);
-        }
+        self.hide_host(Map::Answer);
         if !self.exchange.awaits_answer() && self.ids.is_none() {
             return Flow::Go;
         }

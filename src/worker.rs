@@ -41,7 +41,7 @@ const MESSAGES: usize = 256;
 pub(crate) struct Worker {
     /// The root context's number.
     root: u32,
-    config: Config,
+    pub(crate) config: Config,
     /// What tells this VM from others.
     vm: u64,
     /// Nothing until the VMs agreed on a salt.

@@ -11,6 +11,7 @@ use super::settle::{Settled, finished, settled};
 use super::waiter::{Asked, BACKOFF, Patience, Waiter};
 use super::{AnswerAction, Exchange, Plugin, Signal, Step};
 use crate::errand::{Over, Purpose};
+use crate::headers::Headers;
 use crate::initialize::Initialize;
 use crate::memory::{CallerRecord, Session};
 use crate::outcome::Outcome;
@@ -358,12 +359,14 @@ impl Checking {
         mut self,
         plugin: &Plugin,
         platform: &impl Platform,
-        status: Option<u16>,
+        answer: Option<&Headers>,
     ) -> Settled {
-        if self.there.leave_host(status) {
+        let refused = &self.recovering.refused;
+        if self.there.host.is_some() && refused.is_host_gone(plugin, answer) {
+            self.there.host = None;
             return self.ask(plugin, platform);
         }
-        let verdict = Verdict::of(status);
+        let verdict = Verdict::of(answer.and_then(Headers::status));
         if matches!(verdict, Verdict::Refused(_)) && self.there.version.take().is_some() {
             return self.ask(plugin, platform);
         }
@@ -373,7 +376,7 @@ impl Checking {
         match verdict {
             Verdict::Lives => recovering.join(plugin, platform, &holder),
             // Refused in the same way as its own session.
-            Verdict::Refused(status) if recovering.refused.is_refused_alike(status) => {
+            Verdict::Refused(status) if recovering.refused.is_lost_by(status) => {
                 recovering.make_room(plugin, platform, &holder)
             }
             Verdict::Refused(_) | Verdict::Unknown => recovering.give_up(plugin, platform, None),

@@ -5,7 +5,7 @@ use super::kept::Body;
 use super::settle::{Settled, settled};
 use super::{AnswerAction, Exchange, Plugin, Request, Signal, Step};
 use crate::errand::Answer;
-use crate::headers::is_plain;
+use crate::headers::{Headers, is_plain};
 use crate::ids::Ids;
 use crate::initialize::id_of;
 use crate::outcome::Outcome;
@@ -20,8 +20,10 @@ pub(super) struct Refused {
     /// A server may refuse a request before it has read it: the rest of it still comes.
     pub(super) body: Body,
     pub(super) outcome: Outcome,
-    /// What the server answered: 400 or 404; 503 if its host could not be connected to.
+    /// What the server answered: 400 or 404. Or 503, from Envoy, as its host could not be connected to.
     pub(super) status: u16,
+    /// It has not reached the host that holds its session: nobody could connect to that, or a retry led to another one.
+    pub(super) has_missed_host: bool,
 }
 
 /// How a request can be sent again.
@@ -53,8 +55,29 @@ impl Refused {
 
     /// Whether a ping that is refused with this status says that the session is lost: the request was refused for the same
     /// reason, or did not reach a server.
-    pub(super) fn is_refused_alike(&self, status: u16) -> bool {
+    pub(super) fn is_lost_by(&self, status: u16) -> bool {
         self.status == status || self.status == 503
+    }
+
+    /// Whether the answer to a ping says that nobody can connect to the host that holds the session. Envoy names no host in
+    /// an answer of its own.
+    pub(super) fn is_host_gone(&self, plugin: &Plugin, answer: Option<&Headers>) -> bool {
+        let is_named = || answer.is_some_and(|headers| plugin.host_of(headers).is_some());
+        let is_overloaded = || answer.is_some_and(|headers| headers.has("x-envoy-overloaded"));
+        match answer.and_then(Headers::status) {
+            Some(503) => !is_named() && !is_overloaded(),
+            // It may take longer to find that out than a ping waits.
+            None | Some(504) => self.has_missed_host && !is_named(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether it may go up once more after a ping was answered well: it has reached no host at all, or not the one of its
+    /// session, which has answered the ping.
+    pub(super) fn may_reach_host(&self, plugin: &Plugin, answer: Option<&Headers>) -> bool {
+        let answered = answer.and_then(|headers| plugin.host_of(headers));
+        let is_own = answered.is_some() && answered == self.session.host;
+        self.has_missed_host && (self.status == 503 || is_own)
     }
 
     /// It asks for a stream.

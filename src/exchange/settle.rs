@@ -79,12 +79,12 @@ impl Exchange {
     ) -> Settled {
         match self {
             Self::Asking(asking) => {
-                let status = answer.and_then(|answer| answer.headers.status());
-                asking.answered(plugin, platform, status)
+                let headers = answer.map(|answer| answer.headers);
+                asking.answered(plugin, platform, headers.as_ref())
             }
             Self::Checking(checking) => {
-                let status = answer.and_then(|answer| answer.headers.status());
-                checking.answered(plugin, platform, status)
+                let headers = answer.map(|answer| answer.headers);
+                checking.answered(plugin, platform, headers.as_ref())
             }
             Self::Replaying(replaying) => replaying.answered(plugin, platform, answer),
             Self::Reinitializing(again) => again.answered(plugin, platform, answer),
@@ -131,12 +131,14 @@ impl Sent {
             }
             Some(status @ (400 | 404 | 503)) if !is_observing => {
                 let ping = self.request.ping(plugin, platform, &session);
+                let has_missed_host = session.has_missed_host(Some(status), platform);
                 let refused = Refused {
                     request: self.request,
                     session,
                     body: self.body,
                     outcome: self.outcome,
                     status,
+                    has_missed_host,
                 };
                 let asking = Asking {
                     refused,
@@ -269,14 +271,17 @@ impl Asking {
         mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
-        status: Option<u16>,
+        answer: Option<&Headers>,
     ) -> Settled {
+        let status = answer.and_then(Headers::status);
         let refused = &mut self.refused;
         let is_misplaced = refused.is_misplaced_initialize();
         if is_misplaced && (refused.body.is_over() || plugin.seat(&refused.request).is_some()) {
             return self.refused.reinitialize(plugin, platform);
         }
-        if refused.session.leave_host(status) {
+        // Then whom else the cluster has is to say whether the session lives.
+        if refused.session.host.is_some() && refused.is_host_gone(plugin, answer) {
+            refused.session.host = None;
             self.is_elsewhere = true;
             return self.ask(plugin, platform);
         }
@@ -288,7 +293,7 @@ impl Asking {
             }
             // Refused for the same reason as the request. For another, the request's fault was its own, and the ping
             // may have met a replica that never knew the session.
-            (Verdict::Refused(status), false) if refused.is_refused_alike(status) => {
+            (Verdict::Refused(status), false) if refused.is_lost_by(status) => {
                 if is_misplaced {
                     return self.refused.reinitialize(plugin, platform);
                 }
@@ -302,6 +307,15 @@ impl Asking {
                     && plugin.repairs_version() =>
             {
                 self.refused.repair_version(plugin, platform)
+            }
+            (Verdict::Lives, _) if self.refused.may_reach_host(plugin, answer) => {
+                let Self {
+                    mut refused,
+                    dropped_version,
+                    is_elsewhere,
+                } = *self;
+                refused.session.version = dropped_version.or(refused.session.version);
+                refused.reach_host(plugin, platform, is_elsewhere)
             }
             (Verdict::Lives | Verdict::Unknown | Verdict::Refused(_), _) => {
                 let Refused {
@@ -354,6 +368,36 @@ impl Refused {
         };
         let (request, session) = (refused.request, refused.session.id);
         request.forget(plugin, platform, session, Outcome::Lost, refused.outcome)
+    }
+
+    /// The request goes up once more, to a host that knows its session: it has reached none of them. `is_elsewhere` if that
+    /// is not the session's own: servers may share their sessions.
+    fn reach_host(
+        mut self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        is_elsewhere: bool,
+    ) -> Settled {
+        let (id, outcome) = (self.session.id.clone(), self.outcome);
+        let unset = |record: &mut CallerRecord| {
+            if let Some(session) = record.session_mut(&self.request.endpoint, &id) {
+                session.host = None;
+            }
+        };
+        let signals = if is_elsewhere {
+            plugin.remember(platform, &self.request, unset).1
+        } else {
+            Vec::new()
+        };
+        let replay = match self.replay() {
+            // Its client could be sent back again and again.
+            Replay::Late | Replay::Gone => return settled(outcome, id, signals),
+            replay @ (Replay::Body(_) | Replay::Stream) => replay,
+        };
+        let known = plugin.known_session(platform, &self.request, &id);
+        let is_shared = self.session.may_be_shared(known.as_ref());
+        let (exchange, step) = self.send_again(plugin, platform, replay, is_shared, outcome);
+        (exchange, step.after(signals))
     }
 
     /// The server takes the session, but not the version that goes with it: so the request goes up without.

@@ -198,8 +198,14 @@ impl Waiting {
         platform: &impl Platform,
         headers: &Headers,
     ) -> Settled {
-        let is_refused = matches!(headers.status(), Some(400 | 404));
-        if is_refused && self.session.is_some() {
+        let status = headers.status();
+        let is_refused = |session: &InSession| match status {
+            Some(400 | 404) => true,
+            // Its headers went to a host that can't be connected to.
+            Some(503) => session.has_missed_host(status, platform),
+            _ => false,
+        };
+        if self.session.as_ref().is_some_and(is_refused) {
             self.refusal = Some(headers.clone());
             return (Exchange::Waiting(self), AnswerAction::Hold.into());
         }

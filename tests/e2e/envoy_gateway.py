@@ -109,8 +109,9 @@ def patched(resources, patches):
     """processJSONPatches in xds/translator/jsonpatch.go, ApplyJSONPatches in utils/jsonpatch/patch.go."""
     for patch in patches:
         resource, operation = resources[patch["type"].rpartition(".")[2], patch["name"]], patch["operation"]
-        places = [match.pointer() for match in jsonpath.finditer(operation["jsonPath"], resource)]
-        assert places, f"{operation['jsonPath']} leads nowhere"
+        where = operation.get("jsonPath", "$")
+        places = [match.pointer() for match in jsonpath.finditer(where, resource)]
+        assert places, f"{where} leads nowhere"
         for place in places:
             assert operation["op"] == "add"
             pointer = f"{place}/{operation['path'].removeprefix('/')}"
@@ -173,15 +174,15 @@ class GatewayConfig(EnvoyConfig):
         (listener,) = gateway["spec"]["listeners"]
         self.listener["name"] = f"{namespace}/{gateway['metadata']['name']}/{listener['name']}"
         self.listener["per_connection_buffer_limit_bytes"] = buffer_limit(self.of_kind("ClientTrafficPolicy"))
-        self.tree["static_resources"]["clusters"] = [self.cluster(cluster, server_ports)]
-        resources = {("Listener", self.listener["name"]): self.listener}
+        self.tree["static_resources"]["clusters"] = [self.made_cluster(cluster, server_ports)]
+        resources = {("Listener", self.listener["name"]): self.listener, ("Cluster", cluster): self.cluster}
         for policy in self.of_kind("EnvoyPatchPolicy"):
             patched(resources, policy["spec"]["jsonPatches"])
 
     def other_filters(self):
         return []
 
-    def cluster(self, name, server_ports):
+    def made_cluster(self, name, server_ports):
         endpoints = [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
             for port in server_ports

@@ -168,7 +168,7 @@ class IstioConfig(EnvoyConfig):
         route = {"cluster": self.cluster_name(), "timeout": "0s"}
         (host,) = self.connection_manager["route_config"]["virtual_hosts"]
         host["routes"] = [{"match": {"prefix": "/"}, "route": route}]
-        self.tree["static_resources"]["clusters"] = [self.cluster(server_port)]
+        self.tree["static_resources"]["clusters"] = [self.made_cluster(server_port)]
 
     def of_kind(self, *kinds):
         return [manifest for manifest in self.manifests if manifest["kind"] in kinds]
@@ -228,7 +228,7 @@ class IstioConfig(EnvoyConfig):
             return f"inbound|{self.port}||"
         return f"outbound|{self.port}||mcp-server.mcp.svc.cluster.local"
 
-    def cluster(self, server_port):
+    def made_cluster(self, server_port):
         """cluster_builder.go (buildInboundCluster) and cluster.go (buildInboundClustersFromSidecar) beside that."""
         name = self.cluster_name()
         ingress = [entry for sidecar in self.of_kind("Sidecar") for entry in sidecar["spec"]["ingress"]]

@@ -58,8 +58,7 @@ WRONG = [
     ({"on_reinitialize": "queue"}, "on_reinitialize"),
     ({"on_session_lost": "revive"}, "on_session_lost"),
     ({"on_missing_session": "open"}, "on_missing_session"),
-    # What the filter will do one day, and does not do yet, is refused rather than ignored.
-    ({"upstream_host_header": "x-host"}, "upstream_host_header"),
+    ({"upstream_host_header": "host"}, "upstream_host_header"),
 ]
 
 

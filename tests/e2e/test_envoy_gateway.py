@@ -189,10 +189,10 @@ def test_a_header_chooses_the_host_while_that_is_up(issuer):
         assert gone.status != 503
 
 
-@pytest.mark.xfail(strict=True, reason="the filter does not know upstream_host_header yet")
-def test_a_session_stays_on_the_host_that_opened_it(issuer):
+@pytest.mark.parametrize("reinitialize", ["forward", "reuse"])
+def test_a_session_stays_on_the_host_that_opened_it(issuer, reinitialize):
     policy = custom_resources.only("EnvoyExtensionPolicy", PLAIN)
-    policy["spec"]["wasm"][0]["config"]["upstream_host_header"] = "x-mcp-upstream-host"
+    policy["spec"]["wasm"][0]["config"] |= {"upstream_host_header": "x-mcp-upstream-host", "on_reinitialize": reinitialize}
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(mcp_servers.start("everything")) for _ in range(2)]
         config = GatewayConfig([*UPSTREAM_HOST, policy], [server.port for server in servers], issuer.jwks())
@@ -206,3 +206,4 @@ def test_a_session_stays_on_the_host_that_opened_it(issuer):
         for server in servers:
             header = ("x-mcp-upstream-host", f"127.0.0.1:{server.port}")
             assert client.list_tools(headers=[("accept", BOTH), header]).status == 200
+        assert envoy.counter("unpinned") == 0

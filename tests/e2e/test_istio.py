@@ -196,7 +196,7 @@ def test_a_servers_sidecar_repairs_the_sessions_of_each_client_in_the_mesh(serve
 
 def test_without_the_sidecar_resource_a_servers_sidecar_repairs_but_sends_nothing_of_its_own(everything, tmp_path):
     sidecar = Sidecar(everything, [SERVER[0]], tmp_path)
-    assert sidecar.config.cluster(1)["type"] == "ORIGINAL_DST"
+    assert sidecar.config.made_cluster(1)["type"] == "ORIGINAL_DST"
     with RealEnvoy(sidecar.config) as envoy:
         alice = sidecar.client(envoy, ALICE)
         a_whole_session_works(envoy, alice)
