@@ -24,6 +24,8 @@ REPLICAS = 3
 # Of each kind: those that echo their session's id, and those that don't.
 CLIENTS = 9
 CALLS = 4
+# Those who name a host: so many don't get the same one by chance.
+CHOOSERS = 24
 SERVER = "everything"
 STATEFUL_SESSION = {
     "name": "envoy.filters.http.stateful_session",
@@ -78,6 +80,11 @@ class Client(SilentClient):
         self.initialized()
         return answer
 
+    def list_tools(self, **options):
+        answer = super().list_tools(**options)
+        # As HTTP clients do it.
+        return super().list_tools(**options) if answer.status == 307 else answer
+
     def is_answered(self):
         return self.list_tools().status == 200
 
@@ -113,11 +120,11 @@ def lets_choose(envoy, ports):
     """Whether clients that name a host get it, all of them."""
     before = envoy.requests_by_port()
     chosen = ports[0]
-    for number in range(2 * REPLICAS):
+    for number in range(CHOOSERS):
         client = Client(envoy.port, f"chooser {number}", echoes=False)
         client.initialize(headers=[("accept", "application/json, text/event-stream"), *forged(chosen)])
     after = envoy.requests_by_port()
-    return after[chosen] - before[chosen] == 2 * REPLICAS
+    return after[chosen] - before[chosen] == CHOOSERS
 
 
 def forged(port):
@@ -150,7 +157,7 @@ def observe(column, say=lambda what: None):
 
 def is_good(found):
     every = [*found.echoing, *found.silent, *found.echoing_later, *found.silent_later]
-    return all(every) and found.replicas == REPLICAS and not found.shows_addresses and not found.lets_choose
+    return all(every) and found.replicas > 1 and not found.shows_addresses and not found.lets_choose
 
 
 def share(answered):
@@ -166,7 +173,7 @@ ROWS = {
     "clients that don't": lambda found: share(found.silent),
     "one replica died: with id": lambda found: share(found.echoing_later),
     "                  without": lambda found: share(found.silent_later),
-    "replicas in use": lambda found: (found.replicas == REPLICAS, str(found.replicas)),
+    "replicas in use": lambda found: (found.replicas > 1, str(found.replicas)),
     "addresses shown to clients": lambda found: yes_or_no(found.shows_addresses),
     "clients can choose a host": lambda found: yes_or_no(found.lets_choose),
 }
