@@ -21,7 +21,7 @@ use core::time::Duration;
 
 use crate::config::without_query;
 use crate::digest::Digest;
-use crate::input::{Input, put_short_text, put_text};
+use crate::input::{Input, put_host, put_short_text, put_text};
 use crate::session::{ProtocolVersion, SessionId};
 use crate::time::Millis;
 use crate::upstream_host::UpstreamHost;
@@ -382,7 +382,7 @@ impl CallerRecord {
             put_short_text(&mut bytes, version);
             put_text(&mut bytes, path);
             put_short_text(&mut bytes, authority);
-            put_short_text(&mut bytes, host_text(session).as_bytes());
+            put_host(&mut bytes, session.host);
             put_text(&mut bytes, id);
             let successor = session
                 .successor
@@ -409,13 +409,9 @@ impl CallerRecord {
             let version = session.version.as_ref().map_or(0, |v| v.as_bytes().len());
             let rewritten = session.rewritten.as_ref();
             let rewritten = rewritten.map_or(0, |r| r.path().len() + r.authority().len());
+            let host = session.host.map_or(0, |host| host.to_string().len());
             let successor = session.successor.as_ref().map_or(0, |s| s.as_bytes().len());
-            SESSION_BYTES
-                + version
-                + rewritten
-                + host_text(session).len()
-                + session.id.as_bytes().len()
-                + successor
+            SESSION_BYTES + version + rewritten + host + session.id.as_bytes().len() + successor
         });
         Digest::BYTES + sessions.sum::<usize>()
     }
@@ -423,12 +419,6 @@ impl CallerRecord {
 
 /// What a session takes beside its texts.
 const SESSION_BYTES: usize = Digest::BYTES + 8 + 8 + 1 + 1 + 2 + 1 + 1 + 2 + 2;
-
-fn host_text(session: &Session) -> String {
-    session
-        .host
-        .map_or_else(String::new, |host| host.to_string())
-}
 
 impl Input<'_> {
     fn session(&mut self) -> Option<Session> {
