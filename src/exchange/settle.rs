@@ -394,7 +394,19 @@ impl Refused {
             Replay::Late | Replay::Gone => return settled(outcome, id, signals),
             replay @ (Replay::Body(_) | Replay::Stream) => replay,
         };
-        let known = plugin.known_session(platform, &self.request, &id);
+        self.go_up_again(plugin, platform, replay, outcome, signals)
+    }
+
+    /// It goes up once more in its own session.
+    fn go_up_again(
+        self,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        replay: Replay,
+        outcome: Outcome,
+        signals: Vec<Signal>,
+    ) -> Settled {
+        let known = plugin.known_session(platform, &self.request, &self.session.id);
         let is_shared = self.session.may_be_shared(known.as_ref());
         let (exchange, step) = self.send_again(plugin, platform, replay, is_shared, outcome);
         (exchange, step.after(signals))
@@ -404,18 +416,13 @@ impl Refused {
     fn repair_version(mut self, plugin: &Plugin, platform: &impl Platform) -> Settled {
         let replay = self.replay();
         let id = &self.session.id;
-        let (is_dropped, mut signals) = plugin.drop_version(platform, &self.request, id);
+        let (is_dropped, signals) = plugin.drop_version(platform, &self.request, id);
         // From its client it would come with the version again.
         let is_same = matches!(replay, Replay::Late) && !is_dropped;
         if matches!(replay, Replay::Gone) || is_same {
             return settled(self.outcome, self.session.id, signals);
         }
-        let session = plugin.known_session(platform, &self.request, id);
-        let is_shared = self.session.may_be_shared(session.as_ref());
-        let outcome = Outcome::VersionRepaired;
-        let (exchange, mut step) = self.send_again(plugin, platform, replay, is_shared, outcome);
-        step.signals.append(&mut signals);
-        (exchange, step)
+        self.go_up_again(plugin, platform, replay, Outcome::VersionRepaired, signals)
     }
 }
 
