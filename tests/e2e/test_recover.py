@@ -118,8 +118,9 @@ def assert_a_restart_goes_unseen(kind, settings, calls_tools=True):
             # The one that the client knows.
             assert listed.session == named(kind, session)
         assert initializes(recorder) == 2 * sessions
-        # A client's event stream may have been the first to notice.
-        assert envoy.counter("recovered") >= sessions
+        # A client's event stream may have been the first to notice. Where headers are not held, the server may refuse a
+        # request before its body has come.
+        assert envoy.counter("recovered") + envoy.counter("redirected") >= sessions
         assert envoy.counter("recover_failed") == 0
         # The client's own DELETE ends what took its session's place.
         assert echoing.delete().status in (200, 202, 204)
