@@ -15,10 +15,7 @@ fn plugin() -> (Plugin, FakePlatform) {
 }
 
 fn headers(lines: &[(&str, &str)]) -> Headers {
-    let lines = lines
-        .iter()
-        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-    Headers::new(lines.collect())
+    Headers::new(lines.iter().copied())
 }
 
 fn ids(nonce: u64, more: &[(&str, &str)]) -> Ids {
