@@ -83,15 +83,17 @@ mod tests {
         attributes: &[(&str, &str)],
     ) -> Option<Digest> {
         let config = Config::parse(config.as_bytes()).unwrap().caller;
-        let lines = headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         let platform = FakePlatform::default();
         for (path, value) in attributes {
             platform.set_attribute(path, value);
         }
         let key = DigestKey::new(&[0; 32], b"");
-        identify(&config, &Headers::new(lines.collect()), &platform, &key)
+        identify(
+            &config,
+            &Headers::new(headers.iter().copied()),
+            &platform,
+            &key,
+        )
     }
 
     #[test]

@@ -20,26 +20,36 @@ pub type Header = (Vec<u8>, Vec<u8>);
 
 /// Headers in the order of the wire, pseudo-headers included.
 #[derive(Clone, Default)]
-pub struct Headers(Vec<Header>);
+pub struct Headers {
+    /// As the host handed them over, so that a request costs no memory for each of its lines.
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+/// Where a header is: its name, a zero, its value.
+#[derive(Clone, Copy)]
+struct Line {
+    start: usize,
+    name: usize,
+    value: usize,
+}
 
 impl Headers {
-    /// Wraps what the host gave.
+    /// Headers that no host gave.
     #[must_use]
-    pub fn new(lines: Vec<Header>) -> Self {
-        Self(lines)
+    pub fn new<T: AsRef<[u8]>, U: AsRef<[u8]>>(lines: impl IntoIterator<Item = (T, U)>) -> Self {
+        let lines = lines.into_iter();
+        let lines = lines.map(|(name, value)| (name.as_ref().to_vec(), value.as_ref().to_vec()));
+        let lines: Vec<_> = lines.collect();
+        Self::decode(Self::encode(lines.iter())).unwrap_or_default()
     }
 
     /// Reads a header map as the host hands it over: a count, all lengths (each name's, then its value's), then all
     /// names and values, a zero after each; numbers of 32 bits, little-endian (proxy-wasm ABI 0.2.1, Serialization).
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         fn number<'a>(lengths: &mut impl Iterator<Item = &'a [u8; 4]>) -> Option<usize> {
             usize::try_from(u32::from_le_bytes(*lengths.next()?)).ok()
-        }
-        fn text(content: &mut &[u8], length: usize) -> Option<Vec<u8>> {
-            let (text, rest) = content.split_at_checked(length)?;
-            *content = rest.strip_prefix(b"\0")?;
-            Some(text.to_vec())
         }
         if bytes.is_empty() {
             return Some(Self::default());
@@ -47,14 +57,20 @@ impl Headers {
         let (words, _) = bytes.as_chunks::<4>();
         let mut lengths = words.iter();
         let count = number(&mut lengths)?;
-        let content_at = count.checked_mul(8)?.checked_add(4)?;
-        let mut content = bytes.get(content_at..)?;
+        let mut start = count.checked_mul(8)?.checked_add(4)?;
+        bytes.get(start..)?;
         let mut lines = Vec::with_capacity(count);
         for _ in 0..count {
             let (name, value) = (number(&mut lengths)?, number(&mut lengths)?);
-            lines.push((text(&mut content, name)?, text(&mut content, value)?));
+            let between = start.checked_add(name)?;
+            let end = between.checked_add(value)?.checked_add(1)?;
+            if bytes.get(between) != Some(&0) || bytes.get(end) != Some(&0) {
+                return None;
+            }
+            lines.push(Line { start, name, value });
+            start = end + 1;
         }
-        content.is_empty().then_some(Self(lines))
+        (start == bytes.len()).then_some(Self { bytes, lines })
     }
 
     /// Writes a header map down as [`Self::decode`] reads it.
@@ -74,9 +90,11 @@ impl Headers {
 
     /// All lines.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        self.lines.iter().map(|line| {
+            let text = self.bytes.get(line.start..).unwrap_or_default();
+            let (name, value) = text.split_at_checked(line.name).unwrap_or_default();
+            (name, value.get(1..=line.value).unwrap_or_default())
+        })
     }
 
     /// The values of all lines with this name.
@@ -141,18 +159,9 @@ pub fn names_media_type(accept: &[u8], media_type: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&str, &str)]) -> Headers {
-        Headers::new(
-            lines
-                .iter()
-                .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-                .collect(),
-        )
-    }
-
     #[test]
     fn an_empty_header_counts_as_none() {
-        let headers = headers(&[("a", ""), ("a", "1"), ("b", "")]);
+        let headers = Headers::new([("a", ""), ("a", "1"), ("b", "")]);
         assert_eq!(headers.get("a"), Some(b"1".as_slice()));
         assert_eq!(headers.get("b"), None);
         assert!(headers.has("b") && !headers.has("c"));
@@ -162,21 +171,27 @@ mod tests {
     #[test]
     fn a_map_from_the_host_is_read_whole_or_not_at_all() {
         let lines = [("a", "1"), ("bc", ""), ("a", "x\0y")];
-        let bytes = Headers::encode(headers(&lines).0.iter());
-        let read = Headers::decode(&bytes).unwrap();
-        assert!(read.iter().eq(headers(&lines).iter()));
+        let lines =
+            lines.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let bytes = Headers::encode(lines.iter());
+        let read = Headers::decode(bytes.clone()).unwrap();
+        let lines = lines.iter().map(|(name, value)| (&name[..], &value[..]));
+        assert!(read.iter().eq(lines));
         for length in 1..bytes.len() {
-            assert!(Headers::decode(&bytes[..length]).is_none(), "{length}");
+            assert!(
+                Headers::decode(bytes[..length].to_vec()).is_none(),
+                "{length}"
+            );
         }
         for index in 0..28 {
             for flip in [1, 0x80, 0xff] {
                 let mut lying = bytes.clone();
                 lying[index] ^= flip;
-                assert!(Headers::decode(&lying).is_none(), "{index} {flip}");
+                assert!(Headers::decode(lying).is_none(), "{index} {flip}");
             }
         }
-        assert_eq!(Headers::decode(b"").unwrap().iter().count(), 0);
-        assert!(Headers::decode(&[0xff; 64]).is_none());
+        assert_eq!(Headers::decode(Vec::new()).unwrap().iter().count(), 0);
+        assert!(Headers::decode(vec![0xff; 64]).is_none());
     }
 
     #[test]

@@ -309,7 +309,7 @@ pub(crate) fn headers(map: Map) -> Result<Headers> {
     let bytes = receive(call, |data, size| unsafe {
         proxy_get_header_map_pairs(map as u32, data, size)
     });
-    Headers::decode(&bytes?.unwrap_or_default()).ok_or(PlatformError {
+    Headers::decode(bytes?.unwrap_or_default()).ok_or(PlatformError {
         call,
         status: UNREADABLE,
     })

@@ -204,19 +204,9 @@ impl Ids {
         self.down.is_none() && may_have
     }
 
-    /// The next piece of the answer's body, as it goes on. `ended` if no more come.
-    pub fn answer_body(&mut self, bytes: &[u8], ended: bool) -> Vec<u8> {
-        let mut body = Vec::with_capacity(bytes.len());
-        match &mut self.down {
-            None => body.extend_from_slice(bytes),
-            Some(down) => {
-                down.push(bytes, &mut body);
-                if ended {
-                    down.finish(&mut body);
-                }
-            }
-        }
-        body
+    /// The next piece of the answer's body, as it goes on; nothing if that is as it came. `ended` if no more come.
+    pub fn answer_body(&mut self, bytes: &[u8], ended: bool) -> Option<Vec<u8>> {
+        self.down.as_mut()?.put_back(bytes, ended)
     }
 
     /// What waits of the answer's body.

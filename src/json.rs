@@ -160,8 +160,8 @@ impl Walk {
         (all.get(..taken).unwrap_or_default(), mark)
     }
 
-    fn ahead<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        match self.state {
+    fn ahead<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match &mut self.state {
             State::Skip(skip) | State::LongKey(skip) => skip.ahead(bytes),
             State::Done => &[],
             _ => bytes,

@@ -245,9 +245,6 @@ mod tests {
     use crate::config::Config;
 
     fn ping(config: &str, rewritten: Option<Rewritten>, headers: &[(&str, &[u8])]) -> Subrequest {
-        let lines = headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
         let within = InSession {
             id: SessionId::parse(b"s1").unwrap(),
             version: Some(b"2025-06-18".to_vec()),
@@ -259,7 +256,7 @@ mod tests {
             owned: false,
             known_as: None,
             opened: Millis(0),
-            headers: Headers::new(lines.collect()),
+            headers: Headers::new(headers.iter().copied()),
         };
         let config = Config::parse(config.as_bytes()).unwrap();
         within.ping("server", &config, 0xab)

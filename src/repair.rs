@@ -97,10 +97,7 @@ mod tests {
             version: version.and_then(|v| ProtocolVersion::parse(v.as_bytes())),
             ..Session::new(endpoint, id.unwrap(), Millis(0))
         };
-        let lines = headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        let headers = Headers::new(lines.collect());
+        let headers = Headers::new(headers.iter().copied());
         shown(edits(&Config::default(), &session, &headers, false, false))
     }
 

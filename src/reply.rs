@@ -237,10 +237,7 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&str, &str)]) -> Headers {
-        let lines = lines
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        Headers::new(lines.collect())
+        Headers::new(lines.iter().copied())
     }
 
     fn text(bytes: &[u8]) -> &str {

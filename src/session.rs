@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use sha2::{Digest as _, Sha256};
+use blake2::{Blake2s256, Digest as _};
 
 /// A session id as a server issued it: 1 to 4096 bytes of visible ASCII.
 ///
@@ -32,7 +32,7 @@ impl SessionId {
     /// Eight hex digits of a hash, for log lines: tells ids apart, opens no session.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let hash = Sha256::digest(&self.0);
+        let hash = Blake2s256::digest(&self.0);
         let start = hash.first_chunk().copied().unwrap_or_default();
         format!("{:08x}", u32::from_be_bytes(start))
     }

@@ -26,10 +26,7 @@ fn plugin(config: &str) -> (Plugin, FakePlatform) {
 }
 
 fn lines(lines: &[(&str, &str)]) -> Headers {
-    let lines = lines
-        .iter()
-        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-    Headers::new(lines.collect())
+    Headers::new(lines.iter().copied())
 }
 
 /// What becomes of a caller's `initialize`, with these headers besides.

@@ -178,7 +178,7 @@ impl Replaying {
                         ids.answer_headers(&headers);
                         let is_unread = ids.cannot_read(&headers);
                         signals.extend(is_unread.then_some(Signal::Untranslated));
-                        ids.answer_body(&body, true)
+                        ids.answer_body(&body, true).unwrap_or(body)
                     }
                     None => body,
                 };

@@ -76,18 +76,32 @@ impl Skip {
         })
     }
 
-    /// Leaves out leading bytes that would change nothing. In a large body that is nearly all of them.
-    pub(crate) fn ahead(self, bytes: &[u8]) -> &[u8] {
-        let next = match self {
-            Self::Scalar | Self::String { escaped: true, .. } => Some(0),
-            Self::String { .. } => memchr2(b'"', b'\\', bytes),
-            Self::Nested(_) => {
-                let matters = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-                bytes.iter().position(matters)
-            }
-        };
-        next.and_then(|next| bytes.get(next..)).unwrap_or_default()
+    /// Goes on up to the byte that ends the value, and gives what begins with that byte; nothing if it is not among these.
+    /// In a large body that is nearly all of them.
+    pub(crate) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        loop {
+            let next = match self {
+                Self::Scalar | Self::String { escaped: true, .. } => Some(0),
+                Self::String { .. } => memchr2(b'"', b'\\', rest),
+                Self::Nested(_) => rest.iter().position(|byte| is_structural(*byte)),
+            };
+            rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
+            let Some((&byte, after)) = rest.split_first() else {
+                return rest;
+            };
+            let Skipped::More(skip) = self.step(byte) else {
+                return rest;
+            };
+            *self = skip;
+            rest = after;
+        }
     }
+}
+
+/// A quote, bracket or brace: `[` and `{`, `]` and `}` differ in one bit.
+fn is_structural(byte: u8) -> bool {
+    byte == b'"' || matches!(byte | 0x20, b'{' | b'}')
 }
 
 /// Bytes of numbers and literals, in any order. `NaN`, which some servers read, passes like `null`.

@@ -27,8 +27,11 @@ impl ValueEnd {
                         Skip::begin(*byte).map_or(Progress::Reached, Progress::Inside)
                     }
                 },
-                Progress::Inside(skip) => match skip.ahead(rest) {
-                    [] => return false,
+                Progress::Inside(mut skip) => match skip.ahead(rest) {
+                    [] => {
+                        self.0 = Progress::Inside(skip);
+                        return false;
+                    }
                     [byte, after @ ..] => {
                         rest = after;
                         match skip.step(*byte) {

@@ -158,10 +158,9 @@ impl Stream {
         let waited = ids.answer_waiting().to_vec();
         let restored = host::buffer(Buffer::AnswerBody, 0, size).and_then(|bytes| {
             let restored = ids.answer_body(&bytes, ended);
-            if restored == bytes {
-                return Ok(());
-            }
-            host::set_buffer(Buffer::AnswerBody, size, &restored)
+            restored.map_or(Ok(()), |restored| {
+                host::set_buffer(Buffer::AnswerBody, size, &restored)
+            })
         });
         if let Err(error) = restored {
             // The piece goes on as it came: so does what waited for it.

@@ -81,7 +81,7 @@ impl EventStream {
         match line {
             Line::Data => self.data.release(out),
             // An empty line ends the event.
-            Line::First | Line::Begin | Line::Return => self.data = Restore::default(),
+            Line::First | Line::Begin | Line::Return => self.data.begin_anew(),
             Line::Mark(_) | Line::Name(_) | Line::Other => {}
         }
     }

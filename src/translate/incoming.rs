@@ -3,6 +3,8 @@
 //! An id that is a token is put back, in any message; all others are of the server's own requests, or never were
 //! translated.
 
+use std::mem;
+
 use super::event_stream::EventStream;
 use super::token;
 use crate::json::{Mark, Member, Walk};
@@ -51,6 +53,19 @@ impl Incoming {
         self.message().held.len()
     }
 
+    /// The next piece of the body with the original ids, and all that waits if it `ended`; nothing if that is just the piece.
+    #[must_use]
+    pub fn put_back(&mut self, bytes: &[u8], ended: bool) -> Option<Vec<u8>> {
+        let waited = self.held() > 0;
+        let mut out = Vec::with_capacity(bytes.len());
+        self.push(bytes, &mut out);
+        if ended {
+            self.finish(&mut out);
+        }
+        let has_changed = mem::take(&mut self.message().has_changed);
+        (has_changed || waited || self.held() > 0).then_some(out)
+    }
+
     /// The bytes that wait.
     #[must_use]
     pub fn waiting(&self) -> &[u8] {
@@ -73,6 +88,8 @@ impl Incoming {
 pub(super) struct Restore {
     walk: Walk,
     is_reading: bool,
+    /// An id was put back.
+    has_changed: bool,
     pub(super) held: Vec<u8>,
 }
 
@@ -94,6 +111,15 @@ impl Restore {
                 | Mark::End => {}
             }
         }
+    }
+
+    /// Another text begins.
+    pub(super) fn begin_anew(&mut self) {
+        let has_changed = self.has_changed;
+        *self = Self {
+            has_changed,
+            ..Self::default()
+        };
     }
 
     /// Reads a line break that is part of the text, but not of the stream. Nothing may wait at this place.
@@ -122,6 +148,7 @@ impl Restore {
     fn settle(&mut self, out: &mut Vec<u8>) {
         if let Some(original) = token::decode(&self.held) {
             self.held = original;
+            self.has_changed = true;
         }
         self.release(out);
     }

@@ -310,7 +310,7 @@ impl Stream<'_> {
         self.state = next;
         self.note(&step.signals);
         self.seen.answer_body = match &mut self.ids {
-            Some(ids) => ids.answer_body(&body, true),
+            Some(ids) => ids.answer_body(&body, true).unwrap_or(body),
             None => body,
         };
     }
