@@ -199,6 +199,24 @@ $(NPM_STAMP) $(LITELLM_NPM_STAMP):
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# For the Python of the stand-in, whichever one runs this; the requirements are free of conditions.
+$(DOCKER)/wheels/.installed: $(wildcard envoy/compose/*/requirements.txt)
+	$(call say,wheels for docker build (100 MB))
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@for requirements in $^; do \
+		$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $(@D) \
+			--python-version 3.13 --implementation cp --abi cp313 --abi abi3 --abi none \
+			$(foreach glibc,2_5 2_12 2_17 2_28 2_34,--platform manylinux_$(glibc)_$$(uname -m)) \
+			--requirement $$requirements || exit 1; \
+	done
+	@touch $@
+
+$(DOCKER)/npm-cache/.installed: $(addprefix envoy/compose/searxng/,package.json package-lock.json)
+	$(call say,node packages for docker build)
+	@rm -rf $(@D) && mkdir -p $(@D) $(DOCKER)/npm && cp $^ $(DOCKER)/npm
+	@npm ci --prefix $(DOCKER)/npm --cache $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@rm -rf $(DOCKER)/npm && touch $@
+
 # Debian's, unpacked and not installed: that takes no root. Where there is neither, the tests say that they are skipped.
 target/prometheus/.installed:
 	$(call say,prometheus)

@@ -13,7 +13,7 @@ use blake2::{Blake2s256, Blake2sMac256, Digest as _};
 /// Random bytes that all VMs of one process share.
 pub type Salt = [u8; 32];
 
-/// A digest of 32 bytes (keyed BLAKE2s-256, RFC 7693: a quarter of what HMAC-SHA-256 takes).
+/// A digest of 32 bytes (keyed BLAKE2s-256, RFC 7693).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
