@@ -163,6 +163,7 @@ impl Walk {
     fn ahead<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         match &mut self.state {
             State::Skip(skip) | State::LongKey(skip) => skip.ahead(bytes),
+            State::Key(word) => word.ahead(bytes),
             State::Done => &[],
             _ => bytes,
         }

@@ -42,6 +42,23 @@ impl Word {
             .unwrap_or_default()
     }
 
+    /// Takes the letters that stand for themselves and fit in, and gives the rest.
+    pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0x00..=0x1F);
+        let letters = self.letters.get_mut(usize::from(self.len)..);
+        let free = letters.filter(|_| matches!(self.escape, Escape::None));
+        let mut rest = bytes;
+        for letter in free.into_iter().flatten() {
+            let Some((byte, after)) = rest.split_first().filter(|(byte, _)| is_plain(byte)) else {
+                break;
+            };
+            *letter = *byte;
+            self.len += 1;
+            rest = after;
+        }
+        rest
+    }
+
     /// One byte further.
     ///
     /// ```text
