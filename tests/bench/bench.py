@@ -31,7 +31,7 @@ PARTS = ("kinds", *parts.SWEEPS)
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="under six tell no difference")
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long a way is measured in a round, about")
+    parser.add_argument("--seconds", type=float, default=1, help="how long a way is measured in a round, about")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the parts to measure")
     return parser.parse_args()
 
@@ -47,7 +47,7 @@ def measure(name, rounds, seconds, say):
         def start(*filters, workers=1):
             return running.enter_context(envoys.start(upstream, *filters, workers=workers))
 
-        say("starting")
+        say("starting, and opening sessions")
         if name == "kinds":
             ways, prepare = parts.kinds(start), steady_and_busy(seconds)
         else:

@@ -43,7 +43,7 @@ class Part:
         if not way["empty"] or not self.added(way["empty"], measure).is_told_from(self.noise(measure)):
             return ""
         if not self.added(name, measure).is_told_from(self.noise(measure)):
-            return "0"
+            return HIDDEN
         spread = self.times_empty(name, measure)
         return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})" if spread else ""
 

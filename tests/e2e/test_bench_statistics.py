@@ -8,6 +8,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 from paired import Spread, difference, ranks, ratio  # noqa: E402
+from parts import ALONE, CONTROL  # noqa: E402
+from tables import HIDDEN, Part  # noqa: E402
 
 ROUNDS = 9
 DRIFT = [100, 140, 90, 200, 120, 80, 150, 110, 130]
@@ -69,3 +71,25 @@ def test_there_is_no_ratio_to_nothing():
 def test_rounds_must_be_the_same():
     with pytest.raises(ValueError, match="shorter"):
         difference([1, 2], [1])
+
+
+def part(**added):
+    """What a way with each of these names adds to Envoy alone, which differs from itself by up to 4."""
+    again = [base + number % 5 for number, base in enumerate(DRIFT)]
+    ways = {ALONE: DRIFT, CONTROL: again, **{name: [base + more for base in DRIFT] for name, more in added.items()}}
+    return Part(
+        {"name": name, "alone": ALONE, "empty": "empty", "line": "", "x": 0, "values": {"cpu": values}}
+        for name, values in ways.items()
+    )
+
+
+def test_a_table_names_only_differences_that_the_noise_does_not_hide():
+    found = part(empty=20, costly=30, cheap=3)
+    assert found.say_added("costly", "cpu", ".1f") == "+30.0 (+30.0 to +30.0)"
+    assert found.say_times_empty("costly", "cpu") == "1.50 (1.50 to 1.50)"
+    assert found.say_added("cheap", "cpu", ".1f") == HIDDEN
+    assert found.say_times_empty("cheap", "cpu") == HIDDEN
+
+
+def test_a_table_compares_nothing_with_an_empty_filter_that_the_noise_hides():
+    assert part(empty=2, costly=30).say_times_empty("costly", "cpu") == ""
