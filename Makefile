@@ -183,9 +183,10 @@ bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other f
 	@$(RUN_PYTHON) tests/bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS)
 	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
 
+# Not locked: what the filter depends on may have changed, and is locked elsewhere.
 bench-scanner: ## how fast bodies are read, beside serde_json and memchr
 	$(call say,the scanner beside serde_json and memchr)
-	@cargo run --locked --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay

@@ -5,6 +5,7 @@ from dataclasses import replace
 import envoys
 from envoys import HOLDS, LEAVES_IDS, session_filter
 from load import Request
+from names import ALONE, CONTROL, EMPTY, LEFT_ALONE, TRANSLATED
 from processes import ROOT
 from sessions import open_sessions, session_of
 from upstream import EVENTS, message
@@ -18,9 +19,6 @@ CROWDS = (1, 1000, 100_000)
 STILL_KNOWN = 0.85
 WORKERS = (1, 2)
 SILENT, ECHOING = "silent", "echoing"
-ALONE, EMPTY, LEFT_ALONE, TRANSLATED = "Envoy alone", "an empty filter", "repaired", "repaired, ids translated"
-# The same as the first, to see how far that differs from itself.
-CONTROL = f"{ALONE}, again"
 
 
 def call(size):

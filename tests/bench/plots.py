@@ -11,6 +11,7 @@ mpl.use("svg")
 mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "figure.autolayout": True})
 
 import matplotlib.pyplot as plt  # noqa: E402
+from names import CONTROL  # noqa: E402
 from paired import Spread, difference  # noqa: E402
 
 AXES = {"body": "bytes of body", "callers": "callers", "workers": "workers", "events": "events of an answer"}
@@ -20,15 +21,29 @@ def whiskers(spreads):
     return [[s.median - s.lower_quartile for s in spreads], [s.upper_quartile - s.median for s in spreads]]
 
 
-def draw_kinds(axes, ways):
-    by_name = {way["name"]: way["values"]["cpu"] for way in ways}
-    bars = {way["name"]: difference(way["values"]["cpu"], by_name[way["alone"]]) for way in ways if way["alone"]}
-    names, spreads = list(bars)[::-1], list(bars.values())[::-1]
-    axes.barh(names, [spread.median for spread in spreads], xerr=whiskers(spreads), capsize=3)
-    axes.set_xlabel("CPU that a request costs more than with Envoy alone, µs: medians and quartiles")
+def draw_kinds(axes, ways, measure):
+    """A bar for what each way adds; grey where the noise hides it."""
+    by_name = {way["name"]: way["values"][measure] for way in ways}
+    added = {way["name"]: difference(by_name[way["name"]], by_name[way["alone"]]) for way in ways if way["alone"]}
+    noise = added[CONTROL].reach
+    names, spreads = list(added)[::-1], list(added.values())[::-1]
+    colours = ["tab:blue" if spread.is_told_from(noise) else "lightgrey" for spread in spreads]
+    axes.barh(names, [spread.median for spread in spreads], xerr=whiskers(spreads), capsize=3, color=colours)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("µs")
 
 
-def draw_sweep(axes, ways, name):
+def draw_all_kinds(ways):
+    figure, both = plt.subplots(ncols=2, sharey=True, figsize=(12, 5))
+    for axes, (measure, title) in zip(both, {"cpu": "at a steady rate", "busy_cpu": "busy"}.items(), strict=True):
+        draw_kinds(axes, ways, measure)
+        axes.set_title(title)
+    figure.suptitle("CPU that a request costs more than with Envoy alone: medians, and quartiles of the rounds")
+    return figure
+
+
+def draw_sweep(ways, name):
+    figure, axes = plt.subplots(figsize=(9, 5))
     for line in dict.fromkeys(way["line"] for way in ways):
         points = [way for way in ways if way["line"] == line]
         spreads = [Spread.of(way["values"]["cpu"]) for way in points]
@@ -49,16 +64,13 @@ def draw_sweep(axes, ways, name):
     axes.set_xlabel(AXES[name])
     axes.set_ylabel("CPU of a request, µs")
     axes.legend()
+    return figure
 
 
 def main():
     results_file = Path(sys.argv[1])
     for name, part in json.loads(results_file.read_text())["parts"].items():
-        figure, axes = plt.subplots(figsize=(9, 5))
-        if name == "kinds":
-            draw_kinds(axes, part["ways"])
-        else:
-            draw_sweep(axes, part["ways"], name)
+        figure = draw_all_kinds(part["ways"]) if name == "kinds" else draw_sweep(part["ways"], name)
         path = results_file.with_name(f"{name}.svg")
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

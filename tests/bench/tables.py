@@ -1,7 +1,7 @@
 """What was measured, in words: tables in Markdown, in which a difference that the noise hides is none."""
 
+from names import CONTROL
 from paired import Spread, difference, ratio
-from parts import CONTROL
 
 HIDDEN = "within the noise"
 UNITS = {"body": "bytes", "callers": "callers", "workers": "workers", "events": "events"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+from names import ALONE, CONTROL  # noqa: E402
 from paired import Spread, difference, ranks, ratio  # noqa: E402
-from parts import ALONE, CONTROL  # noqa: E402
 from tables import HIDDEN, Part  # noqa: E402
 
 ROUNDS = 9
