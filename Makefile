@@ -19,6 +19,14 @@ RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
+# The load generator, and the filter that does nothing, of `make bench`.
+OHA := 1.16.0
+OHA_STAMP := target/tools/.oha-$(OHA)
+EMPTY_FILTER := target/empty_filter/wasm32-wasip1/release/empty_filter.wasm
+BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(EMPTY_FILTER) $(OHA_STAMP)
+# Under six rounds tell no difference; fewer and shorter ones show that all works.
+ROUNDS ?= 9
+SECONDS ?= 1
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -50,7 +58,7 @@ add-target = $(call say,rust target $(1)); \
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
 	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
-	demo demo-litellm demo-restart demo-replicas up clean
+	demo demo-litellm demo-restart demo-replicas bench bench-scanner up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -171,6 +179,15 @@ demo-replicas: build $(VENVS)/tests/.installed $(NPM_STAMP) ## three replicas: E
 demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_restart.py
 
+bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=9 SECONDS=1, twelve minutes
+	@$(RUN_PYTHON) tests/bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS)
+	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
+
+# Not locked: what the filter depends on may have changed, and is locked elsewhere.
+bench-scanner: ## how fast bodies are read, beside serde_json and memchr
+	$(call say,the scanner beside serde_json and memchr)
+	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay
 
@@ -210,6 +227,18 @@ target/prometheus/.installed:
 $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.rs)
 	$(call say,a server on the Rust SDK)
 	@cargo build --locked --quiet --manifest-path $< --target-dir target/rmcp_server
+	@touch $@
+
+$(EMPTY_FILTER): $(addprefix tests/bench/empty_filter/,Cargo.toml Cargo.lock src/lib.rs)
+	$(call add-target,wasm32-wasip1)
+	$(call say,a filter that does nothing)
+	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/empty_filter
+	@touch $@
+
+$(OHA_STAMP):
+	$(call say,oha $(OHA) (takes minutes and a C compiler))
+	@CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version =$(OHA) oha
+	@rm -rf target/tools/build target/tools/.oha-*
 	@touch $@
 
 # The test runner must be of the very version that Cargo.lock names for wasm-bindgen.

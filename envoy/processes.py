@@ -112,16 +112,18 @@ class Process:
         self.stop()
 
 
+# So many that what one of them has learned, another has to know.
+WORKERS = 2
 # The one installed beside this Python, unless the environment names another.
 ENVOY = Path(os.environ.get("ENVOY") or Path(sys.executable).with_name("envoy"))
 
 
-def start_envoy(config_file, *options, env=None):
-    """Envoy with two workers, ready for requests."""
+def start_envoy(config_file, *options, env=None, workers=WORKERS):
+    """Envoy, ready for requests."""
     # Without hot restart two Envoys on one machine don't meet, and none of them dies with the thread that started it.
     envoy = Process(
         ENVOY,
-        *("-c", config_file, "--concurrency", "2", "--disable-hot-restart", "--drain-time-s", "1"),
+        *("-c", config_file, "--concurrency", str(workers), "--disable-hot-restart", "--drain-time-s", "1"),
         *("--file-flush-interval-msec", "10"),
         *options,
         env=env,

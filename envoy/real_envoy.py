@@ -8,13 +8,14 @@ import urllib.request
 from pathlib import Path
 
 import yaml
-from processes import ROOT, start_envoy
+from processes import ROOT, WORKERS, start_envoy
 
 CONFIG_FILE = ROOT / "envoy/envoy.yaml"
 REPLICAS_FILE = ROOT / "envoy/replicas.yaml"
 MODULE = ROOT / "target/mcp_session_filter.wasm"
-# One VM per worker, one for the main thread, the one that they are cloned from, and the one that tries the configuration.
-VMS = 5
+# Beside one for each worker: one for the main thread, the one that they are cloned from, and the one that tries the
+# configuration.
+VMS = 3
 
 
 class EnvoyConfig:
@@ -107,11 +108,11 @@ class ReplicasConfig(EnvoyConfig):
 class RealEnvoy:
     """A running Envoy; leaving the `with` block ends it and demands that no VM of the filter has crashed."""
 
-    def __init__(self, config, env=None):
-        self.vms = VMS if config.has_filter() else 0
+    def __init__(self, config, env=None, workers=WORKERS):
+        self.vms = VMS + workers if config.has_filter() else 0
         with tempfile.TemporaryDirectory() as folder:
             admin = Path(folder) / "admin"
-            self.process = start_envoy(config.write(folder), "--admin-address-path", admin, env=env)
+            self.process = start_envoy(config.write(folder), "--admin-address-path", admin, env=env, workers=workers)
             self.admin = admin.read_text()
         try:
             assert self._get("/ready") == "LIVE\n"
@@ -170,6 +171,10 @@ class RealEnvoy:
         """Bytes of this process: VmRSS is what it has now, VmHWM the most it ever had."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) * 1024
+
+    def forget_peak_memory(self):
+        """From here on VmHWM is the most since now, as proc(5) has it."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def assert_filter_lives(self):
         assert self.process.running(), "\n".join(self.process.err.lines[-20:])

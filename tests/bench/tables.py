@@ -1,0 +1,126 @@
+"""What was measured, in words: tables in Markdown, in which a difference that the noise hides is none."""
+
+from names import CONTROL
+from paired import Spread, difference, ratio
+
+HIDDEN = "within the noise"
+UNITS = {"body": "bytes", "callers": "callers", "workers": "workers", "events": "events"}
+
+
+class Part:
+    """One part of the bench, to be asked for differences."""
+
+    def __init__(self, found):
+        self.ways = {one["name"]: one for one in found}
+
+    def values(self, name, measure):
+        return self.ways[name]["values"][measure]
+
+    def median(self, name, measure):
+        return Spread.of(self.values(name, measure)).median
+
+    def added(self, name, measure, to=None):
+        baseline = to or self.ways[name]["alone"]
+        return difference(self.values(name, measure), self.values(baseline, measure))
+
+    def noise(self, measure):
+        """How far the same Envoy is from itself; where that was not measured, its own rounds have to tell."""
+        return self.added(CONTROL, measure).reach if CONTROL in self.ways else 0.0
+
+    def times_empty(self, name, measure):
+        way = self.ways[name]
+        baseline = way["alone"]
+        return ratio(self.values(name, measure), self.values(way["empty"], measure), self.values(baseline, measure))
+
+    def say_added(self, name, measure, form, scale=1.0):
+        spread = self.added(name, measure)
+        if not spread.is_told_from(self.noise(measure)):
+            return HIDDEN
+        return f"{spread.median / scale:+{form}} ({spread.low / scale:+{form}} to {spread.high / scale:+{form}})"
+
+    def say_times_empty(self, name, measure):
+        way = self.ways[name]
+        if not way["empty"]:
+            return ""
+        if any(not self.added(one, measure).is_told_from(self.noise(measure)) for one in (name, way["empty"])):
+            return HIDDEN
+        median, low, high = self.times_empty(name, measure)
+        return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def row(*cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def heading(*cells):
+    return [row(*cells), row("---", *["---:"] * (len(cells) - 1))]
+
+
+def kinds(results):
+    """Each kind of request, and what else there is."""
+    part = Part(results["kinds"]["ways"])
+    lines = heading(
+        "",
+        "CPU per request",
+        "added",
+        "times an empty filter's",
+        "busy: added",
+        "times an empty filter's",
+        "p50",
+        "p99",
+        "requests/s, busy",
+    )
+    for name, way in part.ways.items():
+        cpu, rate = f"{part.median(name, 'cpu'):.1f} µs", f"{part.median(name, 'rate'):,.0f}"
+        p50, p99 = (f"{part.median(name, measure) / 1000:.2f} ms" for measure in ("p50", "p99"))
+        if way["alone"] is None:
+            lines.append(row(name, cpu, "", "", "", "", p50, p99, rate))
+            continue
+        lines.append(
+            row(
+                *(name, cpu),
+                *(part.say_added(name, "cpu", ".1f"), part.say_times_empty(name, "cpu")),
+                *(part.say_added(name, "busy_cpu", ".1f"), part.say_times_empty(name, "busy_cpu")),
+                *(part.say_added(name, measure, ".2f", 1000) for measure in ("p50", "p99")),
+                part.say_added(name, "rate", ",.0f"),
+            )
+        )
+    rounds, rate = len(part.values(CONTROL, "cpu")), results["kinds"]["steady_rate"]
+    explained = [
+        f"Medians of {rounds} rounds, in µs and ms; in brackets where the true median is, with 95 %. At {rate:.0f} requests/s;",
+        f"busy: with as many as are answered. Noise: {part.noise('cpu'):.1f} µs, busy {part.noise('busy_cpu'):.1f} µs.",
+    ]
+    return [*lines, "", *explained]
+
+
+def sweep(results, name):
+    """How the cost grows with one thing."""
+    part = Part(results[name]["ways"])
+    points = sorted({way["x"] for way in part.ways.values()})
+    names = list(dict.fromkeys(way["line"] for way in part.ways.values()))
+    columns = [names[0], *(f"{line}: added" for line in names[1:])]
+    memory = [f"{line}: memory" for line in names] if name in ("body", "callers") else []
+    rates = [f"{line}: requests/s" for line in names] if name == "workers" else []
+    lines = heading(UNITS[name], *columns, *memory, *rates)
+    for x in points:
+        cells = [f"{part.median(f'{names[0]}, {x}', 'cpu'):,.1f}"]
+        cells += [part.say_added(f"{line}, {x}", "cpu", ",.1f") for line in names[1:]]
+        cells += [f"{part.median(f'{line}, {x}', 'memory') / (1 << 20):.0f} MiB" for line in names if memory]
+        cells += [f"{part.median(f'{line}, {x}', 'rate'):,.0f}" for line in names if rates]
+        lines.append(row(f"{x:,}", *cells))
+    for line in names if name == "callers" else []:
+        first, last = (f"{line}, {x}" for x in (points[0], points[-1]))
+        grown = part.added(last, "cpu", to=first)
+        share = (
+            f"{100 * grown.median / part.median(first, 'cpu'):+.0f} % of all CPU" if grown.is_told_from(0) else HIDDEN
+        )
+        lines += ["", f"{line}, from {points[0]:,} to {points[-1]:,}: {share}."]
+    return lines
+
+
+def everything(results):
+    lines = kinds(results) if "kinds" in results else []
+    for name, unit in UNITS.items():
+        if name in results:
+            lines += ["", f"CPU per request in µs, by {unit}:", "", *sweep(results, name)]
+    return lines
