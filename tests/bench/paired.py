@@ -1,11 +1,13 @@
 """Whether two ways differ, from rounds that each measured both: paired differences, and what the noise hides."""
 
+import random
 import statistics
 from dataclasses import asdict, dataclass
 from math import comb, inf, isfinite
 
 # How sure an interval for a median has to be.
 CONFIDENCE = 0.95
+DRAWS = 2000
 
 
 def ranks(count):
@@ -60,9 +62,17 @@ def difference(values, baseline):
 
 
 def ratio(values, others, baseline):
-    """How many times as much `values` add to the baseline as the others do; None where these add nothing in some round."""
-    added = [other - base for other, base in zip(others, baseline, strict=True)]
-    if min(added) <= 0:
-        return None
-    own = [value - base for value, base in zip(values, baseline, strict=True)]
-    return Spread.of([mine / theirs for mine, theirs in zip(own, added, strict=True)])
+    """How many times as much `values` add to the baseline as the others do, and between what that is.
+
+    By medians, as the others may add nothing in a round. What lies in between is found by drawing rounds again and again.
+    """
+    rounds = list(zip(values, others, baseline, strict=True))
+    dice = random.Random(0)
+    drawn = sorted(times(dice.choices(rounds, k=len(rounds))) for _ in range(DRAWS))
+    outside = round(DRAWS * (1 - CONFIDENCE) / 2)
+    return times(rounds), drawn[outside], drawn[-1 - outside]
+
+
+def times(rounds):
+    added = statistics.median(other - base for _, other, base in rounds)
+    return statistics.median(value - base for value, _, base in rounds) / added if added > 0 else inf

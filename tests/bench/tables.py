@@ -40,12 +40,12 @@ class Part:
 
     def say_times_empty(self, name, measure):
         way = self.ways[name]
-        if not way["empty"] or not self.added(way["empty"], measure).is_told_from(self.noise(measure)):
+        if not way["empty"]:
             return ""
-        if not self.added(name, measure).is_told_from(self.noise(measure)):
+        if any(not self.added(one, measure).is_told_from(self.noise(measure)) for one in (name, way["empty"])):
             return HIDDEN
-        spread = self.times_empty(name, measure)
-        return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})" if spread else ""
+        median, low, high = self.times_empty(name, measure)
+        return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def row(*cells):
@@ -114,7 +114,7 @@ def sweep(results, name):
         share = (
             f"{100 * grown.median / part.median(first, 'cpu'):+.0f} % of all CPU" if grown.is_told_from(0) else HIDDEN
         )
-        lines += ["" if line == names[0] else "  ", f"{line}, from {points[0]:,} to {points[-1]:,}: {share}."]
+        lines += ["", f"{line}, from {points[0]:,} to {points[-1]:,}: {share}."]
     return lines
 
 

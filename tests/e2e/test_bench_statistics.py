@@ -61,11 +61,19 @@ def test_few_rounds_tell_nothing(rounds):
 def test_a_ratio_is_taken_within_each_round():
     values = [base + 30 for base in DRIFT]
     others = [base + 20 for base in DRIFT]
-    assert ratio(values, others, DRIFT).median == 1.5
+    assert ratio(values, others, DRIFT) == (1.5, 1.5, 1.5)
 
 
-def test_there_is_no_ratio_to_nothing():
-    assert ratio([3] * ROUNDS, [*([2] * 8), 1], [1] * ROUNDS) is None
+def test_a_round_in_which_the_other_adds_nothing_does_not_spoil_a_ratio():
+    others = [base + 20 for base in DRIFT]
+    others[0] = DRIFT[0] - 5
+    median, low, high = ratio([base + 30 for base in DRIFT], others, DRIFT)
+    assert median == 1.5
+    assert low <= 1.5 <= high
+
+
+def test_the_ratio_to_nothing_has_no_end():
+    assert ratio([3] * ROUNDS, [1] * ROUNDS, [1] * ROUNDS) == (inf, inf, inf)
 
 
 def test_rounds_must_be_the_same():
@@ -92,4 +100,4 @@ def test_a_table_names_only_differences_that_the_noise_does_not_hide():
 
 
 def test_a_table_compares_nothing_with_an_empty_filter_that_the_noise_hides():
-    assert part(empty=2, costly=30).say_times_empty("costly", "cpu") == ""
+    assert part(empty=2, costly=30).say_times_empty("costly", "cpu") == HIDDEN
