@@ -313,6 +313,12 @@ impl Exchange {
         matches!(self, Self::Learned(learned) if learned.reader.is_some())
     }
 
+    /// Whether it has a say in what becomes of the answer's body; else that goes on as it comes.
+    #[must_use]
+    pub fn follows_answer(&self) -> bool {
+        matches!(self, Self::Learned(_)) || self.holds_answer()
+    }
+
     /// Whether the answer waits: what still comes of the request is kept, and goes on.
     #[must_use]
     pub fn holds_answer(&self) -> bool {

@@ -219,6 +219,12 @@ impl Stream {
     }
 
     pub(crate) fn answer_body(&mut self, size: usize, ended: bool) -> Flow {
+        // Of a stream there may be thousands of pieces.
+        if !self.exchange.follows_answer() {
+            self.answer = Waiting::Nothing;
+            self.restore_ids(size, ended);
+            return Flow::Go;
+        }
         let mut bytes = Vec::new();
         if self.exchange.reads_answer() {
             match host::buffer(Buffer::AnswerBody, 0, size) {
