@@ -38,6 +38,7 @@ pub mod attendance;
 pub mod caller;
 pub mod config;
 pub mod digest;
+pub mod endpoints;
 pub mod errand;
 pub mod exchange;
 pub mod flights;

@@ -108,7 +108,7 @@ impl Request {
         Ok(Self {
             caller,
             came: platform.now(),
-            endpoint: plugin.key.digest("endpoint", endpoint),
+            endpoint: plugin.endpoints.digest(&plugin.key, endpoint),
             cluster,
             path: path.to_vec(),
             authority: authority.to_vec(),

@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use crate::config::{Config, Mode, OnMissingSession, OnReinitialize, OnSessionLost, without_query};
 use crate::digest::{Digest, DigestKey, Salt};
+use crate::endpoints::Endpoints;
 use crate::flights::Flights;
 use crate::headers::Headers;
 use crate::initialize::Initialize;
@@ -34,6 +35,8 @@ pub struct Plugin {
     pub initializes: Initializes,
     /// What digests are made with.
     pub key: DigestKey,
+    /// The endpoints that it has met.
+    pub endpoints: Endpoints,
     /// The salt that the key was made of.
     pub salt: Salt,
     /// What tells this VM from others.
@@ -74,6 +77,7 @@ impl Plugin {
             seats: Seats::new(&config),
             initializes: Initializes::new(&config),
             key: DigestKey::new(&salt, secret),
+            endpoints: Endpoints::default(),
             config,
             salt,
             vm,
