@@ -1,6 +1,6 @@
 //! Finds where a JSON value ends.
 
-use super::skip::{Skip, Skipped};
+use super::skip::Skip;
 
 /// Finds where a JSON object or array ends, so that it need not be parsed again and again until it is whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,19 +27,13 @@ impl ValueEnd {
                         Skip::begin(*byte).map_or(Progress::Reached, Progress::Inside)
                     }
                 },
-                Progress::Inside(mut skip) => match skip.ahead(rest) {
-                    [] => {
+                Progress::Inside(mut skip) => {
+                    if skip.ahead(rest).is_empty() {
                         self.0 = Progress::Inside(skip);
                         return false;
                     }
-                    [byte, after @ ..] => {
-                        rest = after;
-                        match skip.step(*byte) {
-                            Skipped::More(skip) => Progress::Inside(skip),
-                            Skipped::Ended | Skipped::EndedBefore => Progress::Reached,
-                        }
-                    }
-                },
+                    Progress::Reached
+                }
                 Progress::Reached => return true,
             };
         }

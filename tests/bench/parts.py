@@ -86,11 +86,17 @@ def point(x, lines, **options):
     ]
 
 
+def both_filters(start, **options):
+    """The session filter, leaving ids alone and translating them, where it knows a session."""
+    filters = [start(session_filter(settings), **options) for settings in (LEAVES_IDS, HOLDS)]
+    for envoy in filters:
+        open_sessions(envoy.port, [SILENT])
+    return filters
+
+
 def bodies(start):
     """How the cost grows with the size of a request's body."""
-    plain, left_alone, translating = start(), start(session_filter(LEAVES_IDS)), start(session_filter(HOLDS))
-    for envoy in (left_alone, translating):
-        open_sessions(envoy.port, [SILENT])
+    plain, (left_alone, translating) = start(), both_filters(start)
     ways = []
     for size in SIZES:
         request = of(SILENT, body=call(size))
@@ -124,10 +130,7 @@ def workers(start):
     request = of(SILENT, body=call(SMALL))
     ways = []
     for count in WORKERS:
-        left_alone = start(session_filter(LEAVES_IDS), workers=count)
-        translating = start(session_filter(HOLDS), workers=count)
-        for envoy in (left_alone, translating):
-            open_sessions(envoy.port, [SILENT])
+        left_alone, translating = both_filters(start, workers=count)
         lines = {
             ALONE: (start(workers=count), request, None),
             EMPTY: (start(envoys.EMPTY, workers=count), request, None),
@@ -141,9 +144,7 @@ def workers(start):
 def events(start):
     """How the cost grows with the events of an answer's stream."""
     plain, empty = start(), start(envoys.EMPTY)
-    left_alone, translating = start(session_filter(LEAVES_IDS)), start(session_filter(HOLDS))
-    for envoy in (left_alone, translating):
-        open_sessions(envoy.port, [SILENT])
+    left_alone, translating = both_filters(start)
     ways = []
     for count in EVENTS:
         request = of(SILENT, path=f"/mcp?events={count}", body=call(SMALL))
