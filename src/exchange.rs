@@ -127,26 +127,26 @@ pub enum Signal {
     Leaves,
 }
 
-/// Where an exchange is.
+/// Where an exchange is. Boxed, as it moves with every event.
 #[derive(Default)]
 pub enum Exchange {
     /// Nothing is left to do.
     #[default]
     Passing,
     /// The headers of a POST wait for its method.
-    Held(Held),
+    Held(Box<Held>),
     /// An `initialize` that may not go up as it is waits until it is whole.
-    Knocking(Knocking),
+    Knocking(Box<Knocking>),
     /// The request waits for a session.
     Waiting(Box<Waiting>),
     /// The request waits for the session that is opened for it.
     Missing(Box<Missing>),
     /// The filter answers once the request is whole.
-    Replying(Replying),
+    Replying(Box<Replying>),
     /// The request went up.
-    Sent(Sent),
+    Sent(Box<Sent>),
     /// The answer opened a session; its body is read as it streams, and at its end where the route led.
-    Learned(Learned),
+    Learned(Box<Learned>),
     /// The answer waits for a ping.
     Asking(Box<Asking>),
     /// The answer waits for another session.
@@ -252,10 +252,11 @@ impl Exchange {
     /// Whether the request's headers wait.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        matches!(
-            self,
-            Self::Held(_) | Self::Knocking(Knocking { is_held: true, .. })
-        )
+        match self {
+            Self::Held(_) => true,
+            Self::Knocking(knocking) => knocking.is_held,
+            _ => false,
+        }
     }
 
     /// Whether the request's body waits, for more of itself or for something else.

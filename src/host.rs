@@ -55,13 +55,6 @@ unsafe extern "C" {
     fn proxy_dequeue_shared_queue(id: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_enqueue_shared_queue(id: u32, data: *const u8, size: usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        name: *const u8,
-        name_size: usize,
-        data: *mut *mut u8,
-        size: *mut usize,
-    ) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
         name: *const u8,
@@ -323,14 +316,6 @@ pub(crate) fn call_answer(body_size: usize) -> Result<Option<Answer>> {
     }
     let body = buffer(Buffer::CallAnswerBody, 0, body_size)?;
     Ok(Some(Answer { headers, body }))
-}
-
-/// One header of the request.
-pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>> {
-    // SAFETY: the name lives during the call, and `receive` passes valid pointers.
-    receive("proxy_get_header_map_value", |data, size| unsafe {
-        proxy_get_header_map_value(Map::Request as u32, name.as_ptr(), name.len(), data, size)
-    })
 }
 
 /// Sets a header.

@@ -288,7 +288,7 @@ impl<P: Platform> Arrival<'_, P> {
             belongs,
             body: Body::unread(keeps),
         };
-        (Exchange::Held(held), RequestAction::Hold.into())
+        (Exchange::Held(Box::new(held)), RequestAction::Hold.into())
     }
 
     fn forward(self, belongs: Belongs) -> Went {
@@ -352,7 +352,7 @@ impl<P: Platform> Arrival<'_, P> {
             ..Sent::new(self.request, body, outcome)
         };
         (
-            Exchange::Sent(sent),
+            Exchange::sent(sent),
             Step::new(RequestAction::Continue, signals),
         )
     }

@@ -95,21 +95,26 @@ impl Exchange {
     /// From now on the filter answers, in the place of a server.
     #[must_use]
     pub fn replying(reply: Reply, outcome: Outcome) -> Self {
-        Self::Replying(Replying {
+        Self::Replying(Box::new(Replying {
             reply,
             outcome,
             session: None,
             received: 0,
-        })
+        }))
+    }
+
+    /// It went up.
+    pub(super) fn sent(sent: Sent) -> Self {
+        Self::Sent(Box::new(sent))
     }
 
     /// An `initialize` with these headers may not go on as it is.
     pub(super) fn knocking(self, headers: Headers) -> Self {
         match self {
-            Self::Sent(sent) => Self::Sent(Sent {
-                knocks: Some(headers),
-                ..sent
-            }),
+            Self::Sent(mut sent) => {
+                sent.knocks = Some(headers);
+                Self::Sent(sent)
+            }
             other => other,
         }
     }
@@ -117,7 +122,7 @@ impl Exchange {
 
 impl Held {
     fn body_came(
-        mut self,
+        mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
         bytes: &[u8],
@@ -139,13 +144,13 @@ impl Held {
             }
             Some(Kind::Initialize) if !held.request.has_own_id => match held.body.initialize() {
                 Some(body) => {
-                    let knocking = Knocking {
+                    let knocking = Box::new(Knocking {
                         request: held.request,
                         headers: held.headers,
                         is_held: true,
                         session: None,
                         body,
-                    };
+                    });
                     knocking.body_came(plugin, platform, &[], ended)
                 }
                 None => held.go_on(plugin, platform, Outcome::PassedInitialize),
@@ -161,12 +166,12 @@ impl Held {
     }
 
     /// It goes on in its session; if one is just being ended, in what is opened in the place of its own.
-    fn go_in(self, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
+    fn go_in(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
         let initialize = self.belongs.as_ref().and_then(|belongs| {
             plugin.initialize_after_ending(platform, &self.request, &belongs.session)
         });
         if let Some(initialize) = initialize {
-            return Missing::new(plugin, platform, self, !ended, initialize)
+            return Missing::new(plugin, platform, *self, !ended, initialize)
                 .knock(plugin, platform);
         }
         match self.belongs {
@@ -178,7 +183,7 @@ impl Held {
     }
 
     /// Its caller has no session.
-    fn go_without(self, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
+    fn go_without(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
         let initialize = plugin.remembered_initialize(platform, &self.request);
         let Some(initialize) = initialize else {
             return (
@@ -186,7 +191,7 @@ impl Held {
                 RequestAction::Continue.into(),
             );
         };
-        Missing::new(plugin, platform, self, !ended, initialize).knock(plugin, platform)
+        Missing::new(plugin, platform, *self, !ended, initialize).knock(plugin, platform)
     }
 
     fn is_owned(&self) -> bool {
@@ -195,7 +200,7 @@ impl Held {
     }
 
     /// It goes on without an id that it did not bring.
-    fn go_on(self, plugin: &Plugin, platform: &impl Platform, outcome: Outcome) -> Went {
+    fn go_on(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, outcome: Outcome) -> Went {
         match self.belongs {
             Some(belongs) if belongs.is_own => {
                 belongs.forward(plugin, platform, self.request, self.headers, self.body)
@@ -211,7 +216,7 @@ impl Held {
         } else {
             outcome
         };
-        Exchange::Sent(Sent {
+        Exchange::sent(Sent {
             session: own.map(|own| InSession::own(&own.session, self.headers)),
             ..Sent::new(self.request, self.body, outcome)
         })
@@ -220,7 +225,7 @@ impl Held {
 
 impl Sent {
     fn body_came(
-        mut self,
+        mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
         bytes: &[u8],
@@ -236,13 +241,13 @@ impl Sent {
                 if let Some(headers) = sent.knocks.take()
                     && let Some(body) = sent.body.initialize()
                 {
-                    let knocking = Knocking {
+                    let knocking = Box::new(Knocking {
                         request: sent.request,
                         headers,
                         is_held: false,
                         session: sent.session,
                         body,
-                    };
+                    });
                     return knocking.body_came(plugin, platform, &[], ended);
                 }
             }
@@ -266,18 +271,18 @@ impl Sent {
 }
 
 /// The filter has said `notifications/initialized` itself.
-pub(super) fn announced(session: Option<SessionId>) -> Replying {
-    Replying {
+pub(super) fn announced(session: Option<SessionId>) -> Box<Replying> {
+    Box::new(Replying {
         reply: Reply::empty(202),
         outcome: Outcome::AnsweredLocally,
         session,
         received: 0,
-    }
+    })
 }
 
 impl Knocking {
     pub(super) fn body_came(
-        mut self,
+        mut self: Box<Self>,
         plugin: &Plugin,
         platform: &impl Platform,
         bytes: &[u8],
@@ -299,7 +304,7 @@ impl Knocking {
             session,
             body,
             ..
-        } = self;
+        } = *self;
         match Waiting::new(plugin, platform, request, headers, session, body) {
             Ok(waiting) => waiting.come(plugin, platform),
             Err(exchange) => (*exchange, RequestAction::Continue.into()),
@@ -309,7 +314,7 @@ impl Knocking {
     /// Its server, or Envoy, has answered before all of it came.
     pub(super) fn cut_short(self) -> Exchange {
         let body = Body::start_of_initialize(self.body);
-        Exchange::Sent(Sent {
+        Exchange::sent(Sent {
             session: self.session,
             ..Sent::new(self.request, body, Outcome::PassedInitialize)
         })
@@ -317,7 +322,7 @@ impl Knocking {
 
     /// It goes up as it came, in the session that its headers were put into.
     fn pass(self, outcome: Outcome) -> Exchange {
-        Exchange::Sent(Sent {
+        Exchange::sent(Sent {
             session: self.session,
             ..Sent::new(self.request, Body::known(Kind::Initialize), outcome)
         })
@@ -326,7 +331,7 @@ impl Knocking {
 
 impl Replying {
     /// Who is answered amid a request loses the connection: so the filter waits for its end, if that is near.
-    pub(super) fn body_came(mut self, bytes: &[u8], ended: bool) -> Went {
+    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Went {
         self.received = self.received.saturating_add(bytes.len());
         if !ended && self.received <= REST_BYTES {
             return (Exchange::Replying(self), RequestAction::Hold.into());
@@ -407,7 +412,7 @@ impl Belongs {
             shares,
             ..Sent::new(request, body, outcome)
         };
-        (Exchange::Sent(sent), Step::new(action, signals))
+        (Exchange::sent(sent), Step::new(action, signals))
     }
 }
 

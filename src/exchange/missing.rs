@@ -117,13 +117,13 @@ impl Missing {
         {
             // What is being opened may be for it, too.
             let left = self.leave(plugin, platform);
-            let knocking = Knocking {
+            let knocking = Box::new(Knocking {
                 request: self.request,
                 headers: self.headers,
                 is_held: false,
                 session: None,
                 body,
-            };
+            });
             let (exchange, step) = knocking.body_came(plugin, platform, &[], ended);
             return (exchange, step.after(left));
         }
@@ -237,7 +237,7 @@ impl Missing {
         let (belongs, outcome) = match (session, ended) {
             (None, None) => {
                 let sent = Sent::new(request, body, Outcome::PassedNoSession);
-                return (Exchange::Sent(sent), RequestAction::Continue.into());
+                return (Exchange::sent(sent), RequestAction::Continue.into());
             }
             (None, Some(ended)) => return ended.forward(plugin, platform, request, headers, body),
             (Some(session), None) => {
@@ -257,7 +257,10 @@ impl Missing {
         }
         let (exchange, step) = belongs.forward(plugin, platform, request, headers, body);
         match exchange {
-            Exchange::Sent(sent) => (Exchange::Sent(Sent { outcome, ..sent }), step),
+            Exchange::Sent(mut sent) => {
+                sent.outcome = outcome;
+                (Exchange::Sent(sent), step)
+            }
             other => (other, step),
         }
     }

@@ -94,7 +94,12 @@ impl Exchange {
 }
 
 impl Sent {
-    fn answered(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+    fn answered(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        headers: &Headers,
+    ) -> Settled {
         let status = headers.status();
         if self.body.is_initialize() {
             let is_misplaced = !self.request.has_own_id;
@@ -163,7 +168,7 @@ impl Sent {
     }
 
     /// An initialize was answered well.
-    fn opened(mut self, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+    fn opened(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
         let endpoint = self.request.endpoint;
         let Some(id) = headers.get(SESSION_ID).and_then(SessionId::parse) else {
             // In a session of the client's own a server need not repeat the id. Else it has no sessions, or one that
@@ -201,14 +206,14 @@ impl Sent {
             reader: VersionReader::new(media_type, encoding),
         };
         (
-            Exchange::Learned(learned),
+            Exchange::Learned(Box::new(learned)),
             Step::new(AnswerAction::Continue, signals),
         )
     }
 }
 
 impl Learned {
-    fn read(mut self, plugin: &Plugin, platform: &impl Platform, bytes: &[u8]) -> Settled {
+    fn read(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform, bytes: &[u8]) -> Settled {
         let reading = self.reader.as_mut().map(|reader| reader.read(bytes));
         let signals = match reading {
             None | Some(Reading::More) => Vec::new(),

@@ -354,7 +354,7 @@ impl Waiting {
 /// An `initialize` that goes up as it came, in the session that its headers were put into.
 fn passed_initialize(request: Request, session: Option<InSession>, body: Vec<u8>) -> Exchange {
     let body = Body::of_initialize(body);
-    Exchange::Sent(Sent {
+    Exchange::sent(Sent {
         session,
         ..Sent::new(request, body, Outcome::PassedInitialize)
     })
