@@ -1,5 +1,6 @@
 //! Who sent a request: a digest of the first thing that tells one caller from another.
 
+use core::iter;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::config::{Anonymous, CallerConfig};
@@ -36,15 +37,12 @@ fn by_metadata(config: &CallerConfig, platform: &impl Platform, key: &DigestKey)
 
 /// All configured headers that are present, with all their lines; empty values say nothing.
 fn by_headers(config: &CallerConfig, headers: &Headers, key: &DigestKey) -> Option<Digest> {
-    let present: Vec<&[u8]> = config
-        .headers
-        .iter()
-        .flat_map(|name| {
-            let values = headers.all(name).filter(|value| !value.is_empty());
-            values.flat_map(move |value| [name.as_bytes(), value])
-        })
-        .collect();
-    (!present.is_empty()).then(|| key.digest("headers", present))
+    let mut present = config.headers.iter().flat_map(|name| {
+        let values = headers.all(name).filter(|value| !value.is_empty());
+        values.flat_map(move |value| [name.as_bytes(), value])
+    });
+    let first = present.next()?;
+    Some(key.digest("headers", iter::once(first).chain(present)))
 }
 
 /// The URI SAN of the downstream peer's certificate (Envoy, Attributes, `connection`).

@@ -59,7 +59,8 @@ impl DigestKey {
     pub fn new(salt: &Salt, secret: &[u8]) -> Self {
         let secret = Blake2s256::digest(secret);
         let key = Blake2s256::new().chain_update(secret).chain_update(salt);
-        Self(Blake2sMac256::new(&key.finalize()))
+        // A key takes a block of its own, which is worked in only once more follows: not anew for each digest.
+        Self(Blake2sMac256::new(&key.finalize()).chain_update([0]))
     }
 
     /// The digest of some parts. `domain` keeps digests of different kinds apart; lengths are part of what is

@@ -6,7 +6,7 @@ use crate::headers::{ACCEPT, ACCEPT_JSON_OR_EVENTS, Headers, PROTOCOL_VERSION};
 use crate::initialize::INITIALIZED;
 use crate::memory::{Lost, Rewritten, Session};
 use crate::platform::Platform;
-use crate::session::SessionId;
+use crate::session::{ProtocolVersion, SessionId};
 use crate::subrequest::{Message, Subrequest, Target};
 use crate::time::Millis;
 use crate::upstream_host::{self, UpstreamHost};
@@ -47,51 +47,35 @@ impl InSession {
         named: Option<SessionId>,
         headers: Headers,
     ) -> Self {
-        let within = if is_own {
-            Self::own(session, headers)
-        } else {
-            Self::repaired(session, headers)
-        };
+        let negotiated = || session.version.as_ref().map(ProtocolVersion::as_bytes);
+        let version = headers.get(PROTOCOL_VERSION);
+        let version = version.or_else(|| negotiated().filter(|_| !is_own));
+        let known_as = || (!session.hidden).then(|| session.id.clone());
         Self {
-            known_as: named.clone().or(within.known_as),
+            id: session.id.clone(),
+            version: version.filter(|_| !session.versionless).map(<[u8]>::to_vec),
+            known_as: named.clone().or_else(known_as),
             named,
-            ..within
+            is_own,
+            rewritten: session.rewritten.clone(),
+            host: session.host,
+            versionless: session.versionless,
+            owned: session.owned,
+            opened: session.opened,
+            headers,
         }
     }
 
     /// A request that carries the id itself.
     #[must_use]
     pub fn own(session: &Session, headers: Headers) -> Self {
-        let version = headers.get(PROTOCOL_VERSION);
-        Self {
-            id: session.id.clone(),
-            version: version.filter(|_| !session.versionless).map(<[u8]>::to_vec),
-            named: None,
-            is_own: true,
-            rewritten: session.rewritten.clone(),
-            host: session.host,
-            versionless: session.versionless,
-            owned: session.owned,
-            known_as: (!session.hidden).then(|| session.id.clone()),
-            opened: session.opened,
-            headers,
-        }
+        Self::new(session, true, None, headers)
     }
 
     /// A request that was given id and version.
     #[must_use]
     pub fn repaired(session: &Session, headers: Headers) -> Self {
-        let negotiated = session
-            .version
-            .as_ref()
-            .filter(|_| !session.versionless)
-            .map(|version| version.as_bytes().to_vec());
-        let own = Self::own(session, headers);
-        Self {
-            version: own.version.or(negotiated),
-            is_own: false,
-            ..own
-        }
+        Self::new(session, false, None, headers)
     }
 
     /// The headers that the client sent.

@@ -64,7 +64,7 @@ impl Table {
     /// A key of the table's that is no slot.
     #[must_use]
     pub fn key_of(&self, name: &str) -> String {
-        format!("{}/{name}", self.prefix)
+        [&self.prefix, "/", name].concat()
     }
 
     /// The first slot that the digest chooses.

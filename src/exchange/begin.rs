@@ -1,5 +1,7 @@
 //! The first decision: what a request's headers say about what may become of it.
 
+use std::borrow::Cow;
+
 use super::body::Went;
 use super::kept::{Body, Keeps};
 use super::{Belongs, Exchange, Held, Missing, Plugin, Request, RequestAction, Sent, Signal, Step};
@@ -80,11 +82,9 @@ fn needs_no_session(method: Method, headers: &Headers) -> Option<Outcome> {
         return Some(Outcome::PassedSessionless);
     }
     // OAuth discovery probes look like this.
-    let asks_for_events = headers
-        .all(headers::ACCEPT)
-        .any(|accept| headers::names_media_type(accept, "text/event-stream"));
-    let is_probe =
-        method == Method::Get && headers.get(headers::SESSION_ID).is_none() && !asks_for_events;
+    let may_be_probe = method == Method::Get && headers.get(headers::SESSION_ID).is_none();
+    let asks_for_events = |accept| headers::names_media_type(accept, "text/event-stream");
+    let is_probe = may_be_probe && !headers.all(headers::ACCEPT).any(asks_for_events);
     is_probe.then_some(Outcome::PassedProbe)
 }
 
@@ -103,7 +103,7 @@ impl Request {
             .ok_or(Outcome::PassedNoCaller)?;
         let path = headers.get(":path").unwrap_or_default();
         let authority = headers.get(":authority").unwrap_or_default();
-        let host = authority.to_ascii_lowercase();
+        let host = in_lower_case(authority);
         let endpoint = [cluster.as_bytes(), without_query(path), &host];
         Ok(Self {
             caller,
@@ -115,6 +115,15 @@ impl Request {
             is_delete: method == Method::Delete,
             has_own_id: headers.get(headers::SESSION_ID).is_some(),
         })
+    }
+}
+
+/// Hardly a client writes a host in upper case.
+fn in_lower_case(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
