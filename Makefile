@@ -1,6 +1,13 @@
 # Everything that is downloaded is pinned, kept under target/ and used again; a stamp file remembers what is there.
 
 MODULE := target/mcp_session_filter.wasm
+LINKED := target/wasm32-wasip1/release/mcp_session_filter.wasm
+# The SDK exports a callback for all that a proxy can do: these are about gRPC calls of a filter's own, about TCP and about
+# a host's extensions. The code behind them goes with them, and so do the names of functions.
+BINARYEN := 132.0.0
+BINARYEN_STAMP := target/tools/.binaryen-$(BINARYEN)
+WASM_OPT := target/tools/binaryen/node_modules/.bin/wasm-opt
+NEVER_CALLED := proxy_on_grpc_* proxy_on_foreign_function proxy_on_new_connection proxy_on_downstream_* proxy_on_upstream_*
 VENVS  := target/python
 PYTHON ?= python3
 E2E    := tests/e2e
@@ -56,21 +63,28 @@ add-target = $(call say,rust target $(1)); \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
+.PHONY: help build size check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
 	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
 	demo demo-litellm demo-restart demo-replicas bench bench-scanner up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-build: ## the filter, target/mcp_session_filter.wasm
+build: $(BINARYEN_STAMP) ## the filter, target/mcp_session_filter.wasm
 	$(call add-target,wasm32-wasip1)
-	$(call say,$(MODULE))
+	$(call say,$(LINKED))
 	@$(REMAP) \
 		cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib
-	@cmp -s target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE) || \
-		cp target/wasm32-wasip1/release/$(notdir $(MODULE)) $(MODULE)
+	@$(MAKE) --no-print-directory --silent $(MODULE)
 	@ls -l $(MODULE) | awk '{ print "    " $$NF ": " $$5 " bytes" }'
+
+$(MODULE): $(LINKED) $(BINARYEN_STAMP)
+	$(call say,$(MODULE))
+	@$(WASM_OPT) $(LINKED) $(NEVER_CALLED:%='--remove-exports=%') --remove-unused-module-elements -O3 \
+		--strip-debug --strip-producers --output $@
+
+size: build ## what is in the module
+	@$(PYTHON) tests/bench/size.py $(LINKED) $(MODULE)
 
 check: ## formatting, lints and docs, warnings denied
 	$(call say,format)
@@ -251,6 +265,12 @@ $(EMPTY_FILTER): $(addprefix tests/bench/empty_filter/,Cargo.toml Cargo.lock src
 	$(call add-target,wasm32-wasip1)
 	$(call say,a filter that does nothing)
 	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/empty_filter
+	@touch $@
+
+$(BINARYEN_STAMP):
+	$(call say,binaryen $(BINARYEN))
+	@rm -rf target/tools/binaryen target/tools/.binaryen-* && mkdir -p target/tools/binaryen
+	@npm install --prefix target/tools/binaryen --no-audit --no-fund --loglevel=error binaryen@$(BINARYEN)
 	@touch $@
 
 $(OHA_STAMP):

@@ -271,13 +271,13 @@ impl Sent {
 }
 
 /// The filter has said `notifications/initialized` itself.
-pub(super) fn announced(session: Option<SessionId>) -> Box<Replying> {
-    Box::new(Replying {
+pub(super) fn announced(session: Option<SessionId>) -> Replying {
+    Replying {
         reply: Reply::empty(202),
         outcome: Outcome::AnsweredLocally,
         session,
         received: 0,
-    })
+    }
 }
 
 impl Knocking {
@@ -331,10 +331,13 @@ impl Knocking {
 
 impl Replying {
     /// Who is answered amid a request loses the connection: so the filter waits for its end, if that is near.
-    pub(super) fn body_came(mut self: Box<Self>, bytes: &[u8], ended: bool) -> Went {
+    pub(super) fn body_came(mut self, bytes: &[u8], ended: bool) -> Went {
         self.received = self.received.saturating_add(bytes.len());
         if !ended && self.received <= REST_BYTES {
-            return (Exchange::Replying(self), RequestAction::Hold.into());
+            return (
+                Exchange::Replying(Box::new(self)),
+                RequestAction::Hold.into(),
+            );
         }
         let (exchange, signals) = Exchange::replied(self.outcome, self.session);
         (

@@ -168,7 +168,12 @@ impl Sent {
     }
 
     /// An initialize was answered well.
-    fn opened(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform, headers: &Headers) -> Settled {
+    fn opened(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        headers: &Headers,
+    ) -> Settled {
         let endpoint = self.request.endpoint;
         let Some(id) = headers.get(SESSION_ID).and_then(SessionId::parse) else {
             // In a session of the client's own a server need not repeat the id. Else it has no sessions, or one that
@@ -213,7 +218,12 @@ impl Sent {
 }
 
 impl Learned {
-    fn read(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform, bytes: &[u8]) -> Settled {
+    fn read(
+        mut self: Box<Self>,
+        plugin: &Plugin,
+        platform: &impl Platform,
+        bytes: &[u8],
+    ) -> Settled {
         let reading = self.reader.as_mut().map(|reader| reader.read(bytes));
         let signals = match reading {
             None | Some(Reading::More) => Vec::new(),

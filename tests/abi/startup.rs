@@ -18,6 +18,35 @@ fn the_module_asks_for_nothing_that_the_mock_host_does_not_know() {
 }
 
 #[test]
+fn the_module_exports_what_a_host_calls_about_http_requests_and_nothing_else() {
+    let exports = module::module().exports();
+    let mut exports: Vec<_> = exports.map(|export| export.name()).collect();
+    exports.sort_unstable();
+    let expected = [
+        "_initialize",
+        "memory",
+        "proxy_abi_version_0_2_1",
+        "proxy_on_configure",
+        "proxy_on_context_create",
+        "proxy_on_delete",
+        "proxy_on_done",
+        "proxy_on_http_call_response",
+        "proxy_on_log",
+        "proxy_on_memory_allocate",
+        "proxy_on_queue_ready",
+        "proxy_on_request_body",
+        "proxy_on_request_headers",
+        "proxy_on_request_trailers",
+        "proxy_on_response_body",
+        "proxy_on_response_headers",
+        "proxy_on_response_trailers",
+        "proxy_on_tick",
+        "proxy_on_vm_start",
+    ];
+    assert_eq!(exports, expected);
+}
+
+#[test]
 fn an_empty_configuration_means_the_defaults() {
     for config in ["", "{}"] {
         assert!(
