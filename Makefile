@@ -19,11 +19,12 @@ RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
-# The load generator, and the filter that does nothing, of `make bench`.
+# The load generator of `make bench`, and what the filter is compared with: filters that do next to nothing, and a service.
 OHA := 1.16.0
 OHA_STAMP := target/tools/.oha-$(OHA)
-EMPTY_FILTER := target/empty_filter/wasm32-wasip1/release/empty_filter.wasm
-BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(EMPTY_FILTER) $(OHA_STAMP)
+BENCH_FILTERS := target/bench_filters/wasm32-wasip1/release/bench_filters.wasm
+EXT_PROC := target/ext_proc/release/ext_proc_service
+BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(BENCH_FILTERS) $(EXT_PROC) $(OHA_STAMP)
 # Under six rounds tell no difference; fewer and shorter ones show that all works.
 ROUNDS ?= 9
 SECONDS ?= 1
@@ -247,10 +248,15 @@ $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.r
 	@cargo build --locked --quiet --manifest-path $< --target-dir target/rmcp_server
 	@touch $@
 
-$(EMPTY_FILTER): $(addprefix tests/bench/empty_filter/,Cargo.toml Cargo.lock src/lib.rs)
+$(BENCH_FILTERS): $(addprefix tests/bench/filters/,Cargo.toml Cargo.lock src/lib.rs src/empty.rs src/floor.rs)
 	$(call add-target,wasm32-wasip1)
-	$(call say,a filter that does nothing)
-	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/empty_filter
+	$(call say,filters that do next to nothing)
+	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/bench_filters
+	@touch $@
+
+$(EXT_PROC): $(addprefix tests/bench/ext_proc/,Cargo.toml Cargo.lock src/main.rs)
+	$(call say,an ext_proc service (a minute or two))
+	@cargo build --locked --quiet --release --manifest-path $< --target-dir target/ext_proc
 	@touch $@
 
 $(OHA_STAMP):
