@@ -26,8 +26,8 @@ BENCH_FILTERS := target/bench_filters/wasm32-wasip1/release/bench_filters.wasm
 EXT_PROC := target/ext_proc/release/ext_proc_service
 BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(BENCH_FILTERS) $(EXT_PROC) $(OHA_STAMP)
 # Under six rounds tell no difference; fewer and shorter ones show that all works.
-ROUNDS ?= 9
-SECONDS ?= 1
+ROUNDS ?= 27
+SECONDS ?= 0.5
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -180,7 +180,7 @@ demo-replicas: build $(VENVS)/tests/.installed $(NPM_STAMP) ## three replicas: E
 demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_restart.py
 
-bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=9 SECONDS=1, ten minutes
+bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=27 SECONDS=0.5, twelve minutes
 	@$(RUN_PYTHON) tests/bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS)
 	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
 

@@ -31,8 +31,8 @@ PARTS = ("kinds", *parts.SWEEPS)
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="under six tell no difference")
-    parser.add_argument("--seconds", type=float, default=1, help="how long a way is measured in a round, about")
+    parser.add_argument("--rounds", type=int, default=27, help="under six tell no difference")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long a way is measured in a round, about")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the parts to measure")
     return parser.parse_args()
 
