@@ -28,6 +28,8 @@ BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(BENCH_FILTE
 # Under six rounds tell no difference; fewer and shorter ones show that all works.
 ROUNDS ?= 27
 SECONDS ?= 0.5
+SCANNER_SPEED := --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+SCANNER_MODULE := target/scanner/wasm32-wasip1/release/scanner_speed.wasm
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -185,9 +187,15 @@ bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other f
 	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
 
 # Not locked: what the filter depends on may have changed, and is locked elsewhere.
-bench-scanner: ## how fast bodies are read, beside serde_json and memchr
-	$(call say,the scanner beside serde_json and memchr)
-	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+bench-scanner: ## how fast bodies are read, natively and in wasm, beside serde_json and memchr
+	$(call add-target,wasm32-wasip1)
+	$(call say,the scanner beside serde_json and memchr: natively)
+	@cargo run --quiet --release $(SCANNER_SPEED)
+	$(call say,as the filter is shipped: in wasmtime)
+	@$(REMAP) cargo rustc --quiet --release --target wasm32-wasip1 --lib --crate-type cdylib $(SCANNER_SPEED)
+	@cargo run --locked --quiet --example scanner_in_wasmtime $(SCANNER_MODULE)
+	$(call say,and in V8)
+	@node tests/bench/scanner/in_v8.mjs $(SCANNER_MODULE)
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay
