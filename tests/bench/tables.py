@@ -101,9 +101,10 @@ def kinds(results):
             )
         )
     rounds, rate = len(part.values(CONTROL, "cpu")), results["kinds"]["steady_rate"]
+    noise = ", ".join(f"{what} {part.noise(measure):.1f} µs" for measure, what in MEASURES.items())
     explained = [
         f"Medians of {rounds} rounds, in µs and ms; in brackets where the true median is, with 95 %. At {rate:.0f} requests/s;",
-        f"busy: with as many as are answered. Noise: {part.noise('cpu'):.1f} µs, busy {part.noise('busy_cpu'):.1f} µs.",
+        f"busy: with as many as are answered. Noise, so far is the same Envoy from itself: {noise}.",
     ]
     return [*lines, "", *explained, "", *beside_others(part)]
 
