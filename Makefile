@@ -26,14 +26,17 @@ RMCP_SERVER := target/rmcp_server/debug/rmcp_server
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
-# The load generator, and the filter that does nothing, of `make bench`.
+# The load generator of `make bench`, and what the filter is compared with: filters that do next to nothing, and a service.
 OHA := 1.16.0
 OHA_STAMP := target/tools/.oha-$(OHA)
-EMPTY_FILTER := target/empty_filter/wasm32-wasip1/release/empty_filter.wasm
-BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(EMPTY_FILTER) $(OHA_STAMP)
+BENCH_FILTERS := target/bench_filters/wasm32-wasip1/release/bench_filters.wasm
+EXT_PROC := target/ext_proc/release/ext_proc_service
+BENCH_PARTS := $(VENVS)/tests/.installed $(VENVS)/bench/.installed $(BENCH_FILTERS) $(EXT_PROC) $(OHA_STAMP)
 # Under six rounds tell no difference; fewer and shorter ones show that all works.
-ROUNDS ?= 9
-SECONDS ?= 1
+ROUNDS ?= 27
+SECONDS ?= 0.5
+SCANNER_SPEED := --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+SCANNER_MODULE := target/scanner/wasm32-wasip1/release/scanner_speed.wasm
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -193,14 +196,20 @@ demo-replicas: build $(VENVS)/tests/.installed $(NPM_STAMP) ## three replicas: E
 demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_restart.py
 
-bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=9 SECONDS=1, ten minutes
+bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=27 SECONDS=0.5, twelve minutes
 	@$(RUN_PYTHON) tests/bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS)
 	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
 
 # Not locked: what the filter depends on may have changed, and is locked elsewhere.
-bench-scanner: ## how fast bodies are read, beside serde_json and memchr
-	$(call say,the scanner beside serde_json and memchr)
-	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+bench-scanner: ## how fast bodies are read, natively and in wasm, beside serde_json and memchr
+	$(call add-target,wasm32-wasip1)
+	$(call say,the scanner beside serde_json and memchr: natively)
+	@cargo run --quiet --release $(SCANNER_SPEED)
+	$(call say,as the filter is shipped: in wasmtime)
+	@$(REMAP) cargo rustc --quiet --release --target wasm32-wasip1 --lib --crate-type cdylib $(SCANNER_SPEED)
+	@cargo run --locked --quiet --example scanner_in_wasmtime $(SCANNER_MODULE)
+	$(call say,and in V8)
+	@node tests/bench/scanner/in_v8.mjs $(SCANNER_MODULE)
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay
@@ -261,10 +270,15 @@ $(RMCP_SERVER): $(addprefix $(E2E)/rmcp_server/,Cargo.toml Cargo.lock src/main.r
 	@cargo build --locked --quiet --manifest-path $< --target-dir target/rmcp_server
 	@touch $@
 
-$(EMPTY_FILTER): $(addprefix tests/bench/empty_filter/,Cargo.toml Cargo.lock src/lib.rs)
+$(BENCH_FILTERS): $(addprefix tests/bench/filters/,Cargo.toml Cargo.lock src/lib.rs src/empty.rs src/floor.rs)
 	$(call add-target,wasm32-wasip1)
-	$(call say,a filter that does nothing)
-	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/empty_filter
+	$(call say,filters that do next to nothing)
+	@cargo build --locked --quiet --release --target wasm32-wasip1 --manifest-path $< --target-dir target/bench_filters
+	@touch $@
+
+$(EXT_PROC): $(addprefix tests/bench/ext_proc/,Cargo.toml Cargo.lock src/main.rs)
+	$(call say,an ext_proc service (a minute or two))
+	@cargo build --locked --quiet --release --manifest-path $< --target-dir target/ext_proc
 	@touch $@
 
 $(BINARYEN_STAMP):

@@ -3,6 +3,7 @@
 //! What does not matter is skipped, not checked. So a body that is not JSON may get any marks, but the same ones
 //! wherever it was cut.
 
+mod block;
 mod skip;
 mod value_end;
 mod word;

@@ -2,6 +2,8 @@
 
 use memchr::memchr2;
 
+use super::block::Block;
+
 /// Inside a value. Levels are counted, not kept, so depth costs nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Skip {
@@ -81,6 +83,7 @@ impl Skip {
     pub(crate) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         loop {
+            rest = self.over_blocks(rest);
             let next = match self {
                 Self::Scalar | Self::String { escaped: true, .. } => Some(0),
                 Self::String { .. } => memchr2(b'"', b'\\', rest),
@@ -97,6 +100,24 @@ impl Skip {
             rest = after;
         }
     }
+
+    /// Goes on by whole blocks, while the value is sure not to end in them.
+    fn over_blocks<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        while let Self::Nested(level) = self
+            && let Some((block, after)) = Block::split_first(rest)
+            && *level > block.closed
+        {
+            let level = (*level - block.closed).saturating_add(block.opened);
+            *self = if block.ends_in_string {
+                Self::string(level)
+            } else {
+                Self::Nested(level)
+            };
+            rest = after;
+        }
+        rest
+    }
 }
 
 /// A quote, bracket or brace: `[` and `{`, `]` and `}` differ in one bit.
@@ -107,4 +128,54 @@ fn is_structural(byte: u8) -> bool {
 /// Bytes of numbers and literals, in any order. `NaN`, which some servers read, passes like `null`.
 fn is_scalar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Skip, Skipped};
+    use crate::bodies::Random;
+
+    const CASES: u64 = 20_000;
+    /// Several blocks.
+    const LONGEST: usize = 400;
+    /// What counts, and what does not: among the latter what differs from the former in one bit.
+    const BYTES: &[u8] = b"\"\"\\{}[]aaaaaaa,:1 \x02\x7F\xFB\xDB\xDC\xA2\xFF";
+
+    #[test]
+    fn ahead_ends_where_single_steps_do() {
+        let mut ended = 0;
+        for seed in 0..CASES {
+            let mut random = Random(seed);
+            // Most blocks are free of escapes, and a deep value does not end early.
+            let (has_escapes, is_deep) = (random.one_in(4), random.one_in(2));
+            let bytes: Vec<u8> = (0..random.below(LONGEST))
+                .map(|_| match BYTES[random.below(BYTES.len())] {
+                    b'\\' if !has_escapes => b' ',
+                    b'}' | b']' if is_deep && random.one_in(2) => b'[',
+                    byte => byte,
+                })
+                .collect();
+            let mut skip = Skip::Nested(1);
+            let left = skip.ahead(&bytes).len();
+            let (expected, expected_left) = by_steps(Skip::Nested(1), &bytes);
+            assert_eq!(left, expected_left, "seed {seed}");
+            if left == 0 {
+                assert_eq!(format!("{skip:?}"), format!("{expected:?}"), "seed {seed}");
+            } else {
+                ended += 1;
+            }
+        }
+        assert!((CASES / 5..CASES * 4 / 5).contains(&ended), "{ended} ended");
+    }
+
+    /// What is left before the byte that ends it.
+    fn by_steps(mut skip: Skip, bytes: &[u8]) -> (Skip, usize) {
+        for (at, byte) in bytes.iter().enumerate() {
+            match skip.step(*byte) {
+                Skipped::More(more) => skip = more,
+                Skipped::Ended | Skipped::EndedBefore => return (skip, bytes.len() - at),
+            }
+        }
+        (skip, 0)
+    }
 }

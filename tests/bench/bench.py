@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "envoy"))
+import cores  # noqa: E402
 import envoys  # noqa: E402
 import parts  # noqa: E402
 import tables  # noqa: E402
@@ -30,8 +31,8 @@ PARTS = ("kinds", *parts.SWEEPS)
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="under six tell no difference")
-    parser.add_argument("--seconds", type=float, default=1, help="how long a way is measured in a round, about")
+    parser.add_argument("--rounds", type=int, default=27, help="under six tell no difference")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long a way is measured in a round, about")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the parts to measure")
     return parser.parse_args()
 
@@ -44,12 +45,12 @@ def measure(name, rounds, seconds, say):
     with contextlib.ExitStack() as running:
         upstream = running.enter_context(RealEnvoy(UpstreamConfig(), workers=1))
 
-        def start(*filters, workers=1):
-            return running.enter_context(envoys.start(upstream, *filters, workers=workers))
+        def start(*filters, **options):
+            return running.enter_context(envoys.start(upstream, *filters, **options))
 
         say("starting, and opening sessions")
         if name == "kinds":
-            ways, prepare = parts.kinds(start), steady_and_busy(seconds)
+            ways, prepare = parts.kinds(start, running.enter_context), steady_and_busy(seconds)
         else:
             ways, prepare = parts.SWEEPS[name](start), busy(seconds)
         say("warming up")
@@ -61,6 +62,7 @@ def main():
     options = arguments()
     # What ends this program also ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.sched_setaffinity(0, cores.OTHERS)
     began = time.monotonic()
     print(f"\n  {bold('What a request costs')}: {options.rounds} rounds\n", flush=True)
     results = {}

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import envoys
+import ext_proc
 from envoys import HOLDS, LEAVES_IDS, session_filter
 from load import Request
-from names import ALONE, CONTROL, EMPTY, LEFT_ALONE, TRANSLATED
+from names import ALONE, CONTROL, EMPTY, EXT_PROC, FLOOR, LEFT_ALONE, LUA, NATIVE, TRANSLATED
 from processes import ROOT
 from sessions import open_sessions, session_of
 from upstream import EVENTS, message
@@ -44,12 +45,14 @@ def own_id(caller):
     return ("mcp-session-id", session_of(caller))
 
 
-def kinds(start):
+def kinds(start, run):
     """Each kind of request, and what else there is."""
-    plain, again, empty = start(), start(), start(envoys.EMPTY)
+    plain, again, empty, floor = start(), start(), start(envoys.EMPTY), start(envoys.FLOOR)
     left_alone, translating = start(session_filter(LEAVES_IDS)), start(session_filter(HOLDS))
     lua, native = start(envoys.LUA), start(envoys.NATIVE)
-    for envoy in (left_alone, translating, lua):
+    service, cluster = run(ext_proc.service())
+    asking = start(ext_proc.FILTER, clusters=[cluster])
+    for envoy in (left_alone, translating, lua, asking):
         open_sessions(envoy.port, [SILENT, ECHOING])
     silent = of(SILENT, body=call(SMALL))
     get = of(ECHOING, own_id(ECHOING), method="GET")
@@ -72,8 +75,10 @@ def kinds(start):
         # From the first of these on the session is a shared one: the way after it needs that.
         Way(TRANSLATED, translating, silent, "repaired", session=session_of(SILENT), **beside),
         Way("own id, ids translated", translating, sharing, "passed_own_id", session=session_of(SILENT), **beside),
-        Way("a Lua script", lua, silent, session=session_of(SILENT), **beside),
-        Way("envoy.filters.http.mcp", native, silent, **beside),
+        Way(FLOOR, floor, silent, session=session_of(SILENT), **beside),
+        Way(LUA, lua, silent, session=session_of(SILENT), **beside),
+        Way(NATIVE, native, silent, **beside),
+        Way(EXT_PROC, asking, silent, session=session_of(SILENT), service=service, **beside),
     ]
 
 
@@ -130,10 +135,12 @@ def workers(start):
     request = of(SILENT, body=call(SMALL))
     ways = []
     for count in WORKERS:
-        left_alone, translating = both_filters(start, workers=count)
+        # A second worker is nothing on a single core.
+        options = {"workers": count, "apart": False}
+        left_alone, translating = both_filters(start, **options)
         lines = {
-            ALONE: (start(workers=count), request, None),
-            EMPTY: (start(envoys.EMPTY, workers=count), request, None),
+            ALONE: (start(**options), request, None),
+            EMPTY: (start(envoys.EMPTY, **options), request, None),
             LEFT_ALONE: (left_alone, request, "repaired"),
             TRANSLATED: (translating, request, "repaired"),
         }

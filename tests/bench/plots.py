@@ -34,11 +34,12 @@ def draw_kinds(axes, ways, measure):
 
 
 def draw_all_kinds(ways):
-    figure, both = plt.subplots(ncols=2, sharey=True, figsize=(12, 5))
-    for axes, (measure, title) in zip(both, {"cpu": "at a steady rate", "busy_cpu": "busy"}.items(), strict=True):
+    titles = {"cpu": "CPU, at a steady rate", "busy_cpu": "CPU, busy", "p50": "latency (p50), at a steady rate"}
+    figure, all_axes = plt.subplots(ncols=len(titles), sharey=True, figsize=(16, 5))
+    for axes, (measure, title) in zip(all_axes, titles.items(), strict=True):
         draw_kinds(axes, ways, measure)
         axes.set_title(title)
-    figure.suptitle("CPU that a request costs more than with Envoy alone: medians, and quartiles of the rounds")
+    figure.suptitle("What a request costs more than with Envoy alone: medians, and quartiles of the rounds")
     return figure
 
 

@@ -1,9 +1,12 @@
 """What was measured, in words: tables in Markdown, in which a difference that the noise hides is none."""
 
-from names import CONTROL
+from names import CONTROL, EMPTY, EXT_PROC, FLOOR, LEFT_ALONE, LUA, NATIVE, TRANSLATED
 from paired import Spread, difference, ratio
 
 HIDDEN = "within the noise"
+OTHERS = (EMPTY, FLOOR, LUA, NATIVE, EXT_PROC)
+MEASURES = {"cpu": "CPU", "busy_cpu": "busy: CPU", "p50": "p50"}
+TENTH = 0.1
 UNITS = {"body": "bytes", "callers": "callers", "workers": "workers", "events": "events"}
 
 
@@ -27,10 +30,12 @@ class Part:
         """How far the same Envoy is from itself; where that was not measured, its own rounds have to tell."""
         return self.added(CONTROL, measure).reach if CONTROL in self.ways else 0.0
 
-    def times_empty(self, name, measure):
-        way = self.ways[name]
-        baseline = way["alone"]
-        return ratio(self.values(name, measure), self.values(way["empty"], measure), self.values(baseline, measure))
+    def times(self, name, other, measure):
+        """How many times as much as the other this one adds; nothing where the noise hides what either adds."""
+        if any(not self.added(one, measure).is_told_from(self.noise(measure)) for one in (name, other)):
+            return None
+        baseline = self.values(self.ways[name]["alone"], measure)
+        return ratio(self.values(name, measure), self.values(other, measure), baseline)
 
     def say_added(self, name, measure, form, scale=1.0):
         spread = self.added(name, measure)
@@ -38,14 +43,24 @@ class Part:
             return HIDDEN
         return f"{spread.median / scale:+{form}} ({spread.low / scale:+{form}} to {spread.high / scale:+{form}})"
 
-    def say_times_empty(self, name, measure):
-        way = self.ways[name]
-        if not way["empty"]:
+    def say_times(self, name, other, measure):
+        if not other:
             return ""
-        if any(not self.added(one, measure).is_told_from(self.noise(measure)) for one in (name, way["empty"])):
+        if not (found := self.times(name, other, measure)):
             return HIDDEN
-        median, low, high = self.times_empty(name, measure)
+        median, low, high = found
         return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+    def say_times_empty(self, name, measure):
+        return self.say_times(name, self.ways[name]["empty"], measure)
+
+
+def say_below(found, bound):
+    """On which side of a bound a ratio is, if its interval says so."""
+    if not found:
+        return HIDDEN
+    _, low, high = found
+    return "yes" if high < bound else "no" if low >= bound else "not told"
 
 
 def row(*cells):
@@ -86,11 +101,29 @@ def kinds(results):
             )
         )
     rounds, rate = len(part.values(CONTROL, "cpu")), results["kinds"]["steady_rate"]
+    noise = ", ".join(f"{what} {part.noise(measure):.1f} µs" for measure, what in MEASURES.items())
     explained = [
         f"Medians of {rounds} rounds, in µs and ms; in brackets where the true median is, with 95 %. At {rate:.0f} requests/s;",
-        f"busy: with as many as are answered. Noise: {part.noise('cpu'):.1f} µs, busy {part.noise('busy_cpu'):.1f} µs.",
+        f"busy: with as many as are answered. Noise, so far is the same Envoy from itself: {noise}.",
     ]
-    return [*lines, "", *explained]
+    return [*lines, "", *explained, "", *beside_others(part)]
+
+
+def beside_others(part):
+    """What a repair adds, measured by what others add."""
+    columns = [f"{name}: {what}" for name in (LEFT_ALONE, TRANSLATED) for what in MEASURES.values()]
+    lines = heading("what a repair adds, times what is added by", *columns)
+    for other in OTHERS:
+        cells = [part.say_times(name, other, measure) for name in (LEFT_ALONE, TRANSLATED) for measure in MEASURES]
+        lines.append(row(other, *cells))
+    found = part.times(LEFT_ALONE, EXT_PROC, "p50")
+    own, whole = (part.median(EXT_PROC, measure) for measure in ("service_cpu", "cpu"))
+    return [
+        *lines,
+        "",
+        f"Less than a tenth of the latency (p50) that {EXT_PROC} adds, ids left alone: {say_below(found, TENTH)}.",
+        f"Of the {whole:.0f} µs of CPU with {EXT_PROC}, {own:.0f} µs are the service's.",
+    ]
 
 
 def sweep(results, name):

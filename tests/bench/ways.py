@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from load import Load, Request, ask, send
+from processes import Process
 from real_envoy import RealEnvoy
 from upstream import SEEN
 
@@ -25,12 +26,17 @@ class Way:
     # The session in which the server has to see it.
     session: str | None = None
     warm_up: int = WARM_UP
+    # What Envoy asks for each request.
+    service: Process | None = None
     # The names of those that it is compared with: they get the same requests, without a filter and with an empty one.
     alone: str | None = None
     empty: str | None = None
     # Where it stands in a plot: on which line, and how far to the right.
     line: str = ""
     x: int = 0
+
+    def send(self, count, rate=None):
+        return send(self.envoy, self.request, count, rate, self.service)
 
 
 @dataclass
@@ -56,7 +62,7 @@ def warm_up(way):
     if seen != way.session:
         raise RuntimeError(f"{way.name}: the server saw the session {seen}")
     before = way.envoy.counter(way.outcome) if way.outcome else 0
-    load = send(way.envoy, way.request, way.warm_up)
+    load = way.send(way.warm_up)
     if way.outcome:
         deadline = time.monotonic() + COUNTED_WITHIN
         while (counted := way.envoy.counter(way.outcome) - before) < way.warm_up * way.least:
@@ -72,10 +78,11 @@ def steady_and_busy(seconds):
         rate = max(100, round(min(load.rate for load in loads) / 4, -2))
 
         def measure(way, load):
-            steady = send(way.envoy, way.request, int(rate * seconds), rate=rate)
-            full = send(way.envoy, way.request, max(1, int(load.rate * seconds / 2)))
+            steady = way.send(int(rate * seconds), rate)
+            full = way.send(max(1, int(load.rate * seconds / 2)))
             return {
                 "cpu": steady.cpu,
+                "service_cpu": steady.service_cpu,
                 "p50": steady.p50,
                 "p99": steady.p99,
                 "busy_cpu": full.cpu,
@@ -93,7 +100,7 @@ def busy(seconds):
     def prepare(_):
         def measure(way, load):
             way.envoy.forget_peak_memory()
-            found = send(way.envoy, way.request, max(way.warm_up // 5, int(load.rate * seconds / 3)))
+            found = way.send(max(way.warm_up // 5, int(load.rate * seconds / 3)))
             return {"cpu": found.cpu, "rate": found.rate, "memory": way.envoy.memory("VmHWM")}
 
         return measure, {}
@@ -106,7 +113,7 @@ def run(ways, rounds, prepare, say):
     loads: dict[str, Load] = {}
     for way in ways:
         warm_up(way)
-        loads[way.name] = send(way.envoy, way.request, way.warm_up)
+        loads[way.name] = way.send(way.warm_up)
     measure, facts = prepare(loads.values())
     found = {way.name: Found(way) for way in ways}
     for number in range(rounds):

@@ -1,5 +1,6 @@
 """What `make bench` calls a difference."""
 
+import os
 import sys
 from math import inf
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+import cores  # noqa: E402
 from names import ALONE, CONTROL  # noqa: E402
 from paired import Spread, difference, ranks, ratio  # noqa: E402
-from tables import HIDDEN, Part  # noqa: E402
+from tables import HIDDEN, TENTH, Part, say_below  # noqa: E402
 
 ROUNDS = 9
 DRIFT = [100, 140, 90, 200, 120, 80, 150, 110, 130]
@@ -101,3 +103,39 @@ def test_a_table_names_only_differences_that_the_noise_does_not_hide():
 
 def test_a_table_compares_nothing_with_an_empty_filter_that_the_noise_hides():
     assert part(empty=2, costly=30).say_times_empty("costly", "cpu") == HIDDEN
+
+
+def test_a_table_compares_with_whatever_else_was_measured():
+    found = part(costly=30, service=400)
+    assert found.say_times("costly", "service", "cpu") == "0.07 (0.07 to 0.07)"
+    assert found.say_times("service", "costly", "cpu") == "13.33 (13.33 to 13.33)"
+    assert found.say_times("costly", None, "cpu") == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((0.08, 0.07, 0.09), "yes"),
+        ((0.08, 0.07, 0.1), "not told"),
+        ((0.12, 0.09, 0.2), "not told"),
+        ((0.12, 0.1, 0.2), "no"),
+        (None, HIDDEN),
+    ],
+)
+def test_a_ratio_is_below_a_bound_only_with_all_of_its_interval(found, expected):
+    assert say_below(found, TENTH) == expected
+
+
+def test_no_side_of_a_bound_is_named_where_the_noise_hides_what_is_added():
+    assert say_below(part(cheap=3, service=400).times("cheap", "service", "cpu"), TENTH) == HIDDEN
+
+
+def test_what_is_measured_is_kept_apart_from_the_load():
+    assert cores.MEASURED.isdisjoint(cores.OTHERS) or len(cores.ALL) == 1
+
+
+def test_cores_are_given_back():
+    before = os.sched_getaffinity(0)
+    with cores.on(cores.MEASURED):
+        assert os.sched_getaffinity(0) == cores.MEASURED
+    assert os.sched_getaffinity(0) == before
