@@ -30,6 +30,12 @@ SECONDS ?= 1
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
+# The filter with a hidden way to crash it: `make chaos` alone runs it.
+TRAPPING_MODULE := target/chaos/mcp_session_filter.wasm
+# How long `make chaos` disturbs, and with which choice of disturbances; how long `make soak` lasts.
+CHAOS_SECONDS ?= 50
+SEED ?=
+SOAK_SECONDS ?= 900
 # Run without a shell in between, so that what ends make ends them too.
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -58,7 +64,7 @@ add-target = $(call say,rust target $(1)); \
 .NOTPARALLEL:
 .PHONY: help build check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
 	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
-	demo demo-litellm demo-restart demo-replicas bench bench-scanner up clean
+	demo demo-litellm demo-restart demo-replicas bench bench-scanner chaos chaos-long soak trapping up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -187,6 +193,23 @@ bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other f
 bench-scanner: ## how fast bodies are read, beside serde_json and memchr
 	$(call say,the scanner beside serde_json and memchr)
 	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
+
+chaos: build trapping $(VENVS)/tests/.installed ## load amid killed servers, crashes and updates: CHAOS_SECONDS=50 SEED=...
+	@$(RUN_PYTHON) tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
+
+chaos-long: ## the same for five minutes
+	@$(MAKE) --no-print-directory chaos CHAOS_SECONDS=300
+
+soak: build $(VENVS)/tests/.installed $(VENVS)/bench/.installed ## a steady load: memory, times and outcomes over SOAK_SECONDS=900, with a plot
+	@$(RUN_PYTHON) tests/chaos/soak.py --seconds $(SOAK_SECONDS)
+	@$(VENVS)/bench/bin/python tests/chaos/soak_plot.py target/soak/soak.json
+
+trapping:
+	$(call add-target,wasm32-wasip1)
+	$(call say,$(TRAPPING_MODULE))
+	@$(REMAP) CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/chaos \
+		cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib --features trap
+	@cp target/chaos/wasm32-wasip1/release/$(notdir $(MODULE)) $(TRAPPING_MODULE)
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay
