@@ -9,8 +9,10 @@ from live_envoy import LiveConfig, LiveEnvoy, rebuilt
 from silent_client import SilentClient
 
 SETTINGS = {"hold_request_headers": True, "caller": {"headers": ["x-api-key"]}}
-# Of each kind, all at once.
 CLIENTS = 6
+# Envoy's own default. A worker may be busy for seconds with a new module; with less than that, connections that it has
+# just taken would be cut.
+DRAIN = 600
 
 
 class Busy:
@@ -55,12 +57,12 @@ class Busy:
 
 @pytest.fixture
 def envoy(fake_server):
-    with LiveEnvoy(LiveConfig(fake_server.port, SETTINGS)) as running:
+    with LiveEnvoy(LiveConfig(fake_server.port, SETTINGS), drain_seconds=DRAIN) as running:
         yield running
 
 
 def assert_all_stay(envoy, change, vms):
-    """Clients that were there before, during and after the change keep their sessions."""
+    """Clients keep their sessions before, during and after the change, and each of their requests is answered."""
     clients = [Busy(envoy.port, f"update-{number}") for number in range(CLIENTS)]
     learned = envoy.counter("learned")
     for client in clients:
@@ -71,9 +73,6 @@ def assert_all_stay(envoy, change, vms):
     change(listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][-2]["typed_config"]["config"])
     envoy.vms += vms
     envoy.update([listener])
-    for client in clients:
-        client.wait_for_more(10)
-    envoy.await_drained()
     for client in clients:
         client.wait_for_more(10)
     for client in clients:
