@@ -84,10 +84,10 @@ class LiveEnvoy(RealEnvoy):
             self.config.close()
 
 
-def rebuilt(folder, name):
+def rebuilt(folder, name, module=MODULE):
     """Another build of the same filter: a custom section more, so that Envoy sees other bytes."""
     # Section 0, its size, and a name of its own (WebAssembly core specification, Custom Section).
     section = bytes([len(name)]) + name.encode()
     path = Path(folder) / f"{name}.wasm"
-    path.write_bytes(MODULE.read_bytes() + bytes([0, len(section)]) + section)
+    path.write_bytes(module.read_bytes() + bytes([0, len(section)]) + section)
     return path

@@ -1,0 +1,118 @@
+"""A real Envoy under load while servers die, the filter crashes and is replaced, and clients leave.
+
+Every answer is judged. At the end nothing may be left: no request that hangs, no client that can't work, no place in line.
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parents[1] / "envoy")]
+from disturbances import KINDS, Deck, disturb  # noqa: E402
+from processes import ROOT  # noqa: E402
+from scene import DRAIN, Scene  # noqa: E402
+from terminal import bold, faint  # noqa: E402
+
+MODULE = ROOT / "target/chaos/mcp_session_filter.wasm"
+MIB = 1 << 20
+# README, Limits: what the filter may keep in shared data, in all.
+CEILING = 45 * MIB
+# How long clients have to be well again: the longest that anything waits, and a turn for each in line.
+RECOVERY = 60
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=50, help="how long it is disturbed")
+    parser.add_argument("--seed", type=int, default=None, help="chooses the disturbances")
+    parser.add_argument("--only", nargs="*", choices=[kind.name for kind in KINDS], help="no other disturbances")
+    return parser.parse_args()
+
+
+def say(began, what):
+    took = int(time.monotonic() - began)
+    print(faint(f"  {took // 60}:{took % 60:02} {what}"), flush=True)
+
+
+def memory(envoy):
+    return envoy.memory("VmRSS"), envoy.stats("^server.memory_allocated$")["server.memory_allocated"]
+
+
+async def run(scene, options, seed):
+    began = time.monotonic()
+    work = [asyncio.create_task(client.run()) for client in scene.clients]
+    problems = []
+    try:
+        if missing := await scene.all_alive(RECOVERY):
+            problems.append(f"before anything was disturbed, these did not work: {names(missing)}")
+        before = memory(scene.envoy)
+        dice = random.Random(seed)
+        kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]
+        deck = Deck(dice, kinds)
+        while time.monotonic() - began < options.seconds:
+            kind, name = deck.draw()
+            say(began, f"{kind.name}{'' if kind.everywhere else f': {name}'}")
+            await disturb(scene, kind, name, dice, MODULE)
+            await asyncio.sleep(dice.uniform(0, 0.5))
+        say(began, "no more disturbances: until all clients have worked once more")
+        if missing := await scene.all_alive(RECOVERY):
+            problems.append(f"these clients did not come to work again: {names(missing)}")
+    finally:
+        scene.over.set()
+        await asyncio.gather(*work)
+    say(began, "nothing is held")
+    problems += await asyncio.to_thread(left_over, scene)
+    after = memory(scene.envoy)
+    return problems, before, after
+
+
+def names(clients):
+    return ", ".join(sorted(client.name for client in clients))
+
+
+def left_over(scene):
+    """What should not be there once all clients have gone."""
+    problems = []
+    for pattern in (r"^http\.mcp\.downstream_rq_active$", r"^cluster\.\w+\.upstream_rq_(active|pending_active)$"):
+        deadline = time.monotonic() + 20
+        while found := {name: value for name, value in scene.envoy.stats(pattern).items() if value}:
+            if time.monotonic() > deadline:
+                problems.append(f"still held: {found}")
+                break
+    return problems
+
+
+def main():
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    print(f"\n  {bold('Chaos')}: {options.seconds:.0f} seconds; again with SEED={seed}\n", flush=True)
+    with Scene(MODULE, seed) as scene:
+        problems, before, after = asyncio.run(run(scene, options, seed))
+        crashes = scene.envoy.stats(r"^wasm\..*vm_reload_success$")
+        print()
+        for line in scene.ledger.table():
+            print("  " + line)
+        print(f"\n  documented errors: {scene.ledger.errors}")
+        print(f"  the filter was loaded again after crashes: {sum(crashes.values())}")
+        print(f"  RSS {before[0] / MIB:.1f} MiB, at the end {after[0] / MIB:.1f}; allocated {before[1] / MIB:.1f}, {after[1] / MIB:.1f}")
+        if after[1] - before[1] > CEILING:
+            problems.append("Envoy's memory has grown by more than the filter may keep")
+        for problem in [*problems, *scene.ledger.complaints[:40]]:
+            print(f"  ✗ {problem}")
+        bad = len(problems) + len(scene.ledger.complaints)
+        print("\n  " + (bold(f"{bad} problems; again with SEED={seed}") if bad else "Nothing crossed, nothing lost, nothing held.") + "\n")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print()
+        sys.exit(1)
