@@ -14,8 +14,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parents[1] / "envoy")]
 from disturbances import KINDS, Deck, disturb  # noqa: E402
+from left_over import at_once, left_over, names  # noqa: E402
 from processes import ROOT  # noqa: E402
-from scene import DRAIN, Scene  # noqa: E402
+from scene import Scene  # noqa: E402
 from terminal import bold, faint  # noqa: E402
 
 MODULE = ROOT / "target/chaos/mcp_session_filter.wasm"
@@ -65,26 +66,11 @@ async def run(scene, options, seed):
     finally:
         scene.over.set()
         await asyncio.gather(*work)
-    say(began, "nothing is held")
+    say(began, "until Envoy holds nothing")
     problems += await asyncio.to_thread(left_over, scene)
+    problems += await at_once(scene)
     after = memory(scene.envoy)
     return problems, before, after
-
-
-def names(clients):
-    return ", ".join(sorted(client.name for client in clients))
-
-
-def left_over(scene):
-    """What should not be there once all clients have gone."""
-    problems = []
-    for pattern in (r"^http\.mcp\.downstream_rq_active$", r"^cluster\.\w+\.upstream_rq_(active|pending_active)$"):
-        deadline = time.monotonic() + 20
-        while found := {name: value for name, value in scene.envoy.stats(pattern).items() if value}:
-            if time.monotonic() > deadline:
-                problems.append(f"still held: {found}")
-                break
-    return problems
 
 
 def main():
@@ -103,7 +89,7 @@ def main():
         print(f"  RSS {before[0] / MIB:.1f} MiB, at the end {after[0] / MIB:.1f}; allocated {before[1] / MIB:.1f}, {after[1] / MIB:.1f}")
         if after[1] - before[1] > CEILING:
             problems.append("Envoy's memory has grown by more than the filter may keep")
-        for problem in [*problems, *scene.ledger.complaints[:40]]:
+        for problem in [*problems, *sorted(scene.ledger.complaints)[:40]]:
             print(f"  ✗ {problem}")
         bad = len(problems) + len(scene.ledger.complaints)
         print("\n  " + (bold(f"{bad} problems; again with SEED={seed}") if bad else "Nothing crossed, nothing lost, nothing held.") + "\n")

@@ -15,10 +15,13 @@ from verdict import SESSION_GONE
 
 # `recover_failed`: for a second after a recovery that failed nobody tries again.
 RETRIED = 1
-# A worker that died while it opened or ended a session: its place is free after so long.
-DEAD_WORKER = 5
+# Envoy loads a VM that crashed again with its next request, but after crash upon crash it waits, at most so long.
+RELOADED = 10
 # A server that can't answer, and all that waits in line behind it.
 DOWN = {"503 upstream", "cut", "307", SESSION_GONE, "502", "504", "503 queue"}
+CRASH = frozenset({"503 crash"})
+# The session that it had just opened is nobody's, and the line waits until its place counts as free.
+ERRAND = CRASH | {"500 busy", "503 queue"}
 SPOILED = {"nonsense", "5xx server", *DOWN}
 
 
@@ -30,6 +33,8 @@ class Kind:
     tail: float = 0
     # Whether it touches all listeners, or one.
     everywhere: bool = False
+    # Whether Envoy forgets what waits in the filter meanwhile.
+    forgets: bool = False
 
 
 async def kill(scene, name, dice, **_):
@@ -130,6 +135,13 @@ def trap(place):
     return act
 
 
+async def trap_call(scene, dice, **_):
+    """The filter opens a session for a client, and crashes at the answer."""
+    # Where it does so by itself.
+    name = dice.choice(["reuse", "queue"])
+    await passer_by(scene, name, dice).vanish(trap="call")
+
+
 async def vanish(scene, name, dice, **_):
     """Clients leave before they are answered."""
     clients = [passer_by(scene, name, dice) for _ in range(10)]
@@ -155,8 +167,9 @@ KINDS = [
     Kind("filter updated", rebuild, everywhere=True),
     Kind("listener removed, added", remove, frozenset({"refused", "cut"})),
     Kind("listener added, other vm_id", add),
-    Kind("filter crashes at a request", trap("request"), frozenset({"503 crash"}), everywhere=True),
-    Kind("filter crashes at an answer", trap("answer"), frozenset({"503 crash", "cut"}), everywhere=True),
+    Kind("filter crashes at a request", trap("request"), CRASH, RELOADED, everywhere=True, forgets=True),
+    Kind("filter crashes at an answer", trap("answer"), CRASH, RELOADED, everywhere=True, forgets=True),
+    Kind("filter crashes at its own call", trap_call, ERRAND, RELOADED, everywhere=True, forgets=True),
 ]
 
 
@@ -175,7 +188,7 @@ class Deck:
 async def disturb(scene, kind, name, dice, module):
     """Does it once."""
     listeners = frozenset([*MODES, "added"]) if kind.everywhere else frozenset({name, "added"})
-    noted = scene.ledger.begin(Disturbance(kind.name, listeners, kind.excuses, kind.tail))
+    noted = scene.ledger.begin(Disturbance(kind.name, listeners, kind.excuses, kind.tail, kind.forgets))
     try:
         await kind.act(scene=scene, name=name, dice=dice, module=module)
     finally:

@@ -4,11 +4,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from verdict import CROSSED, FAILURES, RIGHT, WRONG
+from verdict import CROSSED, FAILURES, FORGOTTEN, HUNG, RIGHT, WRONG
 
 QUIET = "none"
 LOST = "lost"
-HUNG = "hung"
 
 
 @dataclass
@@ -21,6 +20,8 @@ class Disturbance:
     excuses: frozenset[str]
     # How long after its end they may still come, in seconds: a bound that the README names.
     tail: float
+    # Whether it makes Envoy forget what waits in the filter.
+    forgets: bool = False
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -42,7 +43,7 @@ class Row:
 
     @property
     def documented(self):
-        return {kind: count for kind, count in self.kinds.items() if kind in FAILURES}
+        return {kind: count for kind, count in self.kinds.items() if kind in FAILURES or kind == FORGOTTEN}
 
 
 class Ledger:
@@ -68,6 +69,8 @@ class Ledger:
         kind = verdict.kind
         if kind in FAILURES and not any(kind in one.excuses for one in amid):
             kind = WRONG
+        if kind == HUNG and any(one.forgets and (one.ended is None or sent <= one.ended) for one in amid):
+            kind = FORGOTTEN
         self.totals["requests"] += 1
         self.totals[kind] += 1
         for name in {one.name for one in amid} or {QUIET}:
@@ -81,7 +84,7 @@ class Ledger:
 
     @property
     def errors(self):
-        return {kind: count for kind, count in self.totals.items() if kind in FAILURES}
+        return {kind: count for kind, count in self.totals.items() if kind in FAILURES or kind == FORGOTTEN}
 
     def table(self):
         """Lines of text: a row for each disturbance."""

@@ -6,7 +6,6 @@ import copy
 import json
 import sys
 import tempfile
-import time
 
 from clients import Client
 from ledger import Ledger
@@ -57,12 +56,14 @@ class ChaosServer:
 
 
 class Scene:
-    def __init__(self, module, seed, think=0.1, workers=2):
+    def __init__(self, module, seed, think=0.1, delays=(0, 0, 0, 0.02, 0.1)):
         self.ledger = Ledger()
         # Who waits for its turn gets it sooner if the others hurry.
         self.think = {name: think / 3 if name == "queue" else think for name in [*MODES, "added"]}
         self.over = asyncio.Event()
-        self.seed = seed
+        # How long servers take for a call.
+        self.delays = delays
+        # Of each call: its listener, when it was sent, and for how long it took.
         self.times = []
         self._waiting = None
         self._stack = contextlib.ExitStack()
@@ -78,7 +79,7 @@ class Scene:
             config.tree["static_resources"]["clusters"].append(self._cluster(cluster, server))
         self.listeners = {name: self.listener(template, name, module) for name in MODES}
         config.tree["static_resources"]["listeners"] = list(self.listeners.values())
-        self.envoy = LiveEnvoy(config, workers=workers, drain_seconds=DRAIN)
+        self.envoy = LiveEnvoy(config, drain_seconds=DRAIN)
         self.clients = [
             Client(self, listener, *one, seed=f"{seed} {listener} {number}")
             for listener in MODES
@@ -125,9 +126,6 @@ class Scene:
 
     async def update(self, listeners=None):
         await asyncio.to_thread(self.envoy.update, list((listeners or self.listeners).values()))
-
-    def note_time(self, seconds, kind):
-        self.times.append((time.monotonic(), seconds, kind))
 
     def alive(self, client):
         if self._waiting:

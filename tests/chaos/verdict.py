@@ -5,11 +5,15 @@ import re
 from dataclasses import dataclass
 
 RIGHT, CROSSED, WRONG = "right", "crossed", "wrong"
+# No answer came, though nothing waits so long.
+HUNG = "hung"
 # The client has to open a new session.
 SESSION_GONE = "4xx session"
 # What may be documented for a disturbance.
 FAILURES = ("refused", "cut", "307", SESSION_GONE, "500 busy", "5xx server", "502", "503 queue", "503 upstream")
 FAILURES += ("503 crash", "504", "nonsense")
+# It waited in a filter that crashed: Envoy forgets it there until its client leaves.
+FORGOTTEN = "forgotten in a crash"
 
 # Each call's own, and each caller's: wherever these stand in an answer, they have to be the asker's.
 TOKEN = re.compile(r"token-[\w-]+")
@@ -42,15 +46,21 @@ def judge(asked, answer):
     status = int(answer.first_line.split(" ")[1])
     text = answer.body.decode("utf-8", "replace")
     session = answer.header("mcp-session-id")
-    seen = f"{text} {session or ''}"
-    strangers = [one for one in TOKEN.findall(seen) if one != asked.token]
-    strangers += [one for one in CALLER.findall(seen) if one != asked.caller]
-    if strangers:
+    if strangers := [*strangers_in(text, asked), *strangers_in(session or "", asked)]:
         return Verdict(CROSSED, session, f"{asked} got {strangers}")
     if status in (200, 202):
         return judge_good(asked, answer, status, text, session)
     kind = failure(status, text, answer)
     return Verdict(kind or WRONG, None, f"{asked} got {status} {text[:200]}")
+
+
+def strangers_in(text, asked):
+    """What is another's in this text. An answer that was cut may end amid what is the asker's."""
+    for pattern, own in ((TOKEN, asked.token), (CALLER, asked.caller)):
+        for found in pattern.finditer(text):
+            cut_short = found.end() == len(text) and (own or "").startswith(found[0])
+            if found[0] != own and not cut_short:
+                yield found[0]
 
 
 def judge_good(asked, answer, status, text, session):
