@@ -25,6 +25,8 @@ MIB = 1 << 20
 CEILING = 45 * MIB
 # How long clients have to be well again: the longest that anything waits, and a turn for each in line.
 RECOVERY = 60
+# So many problems are printed.
+SHOWN = 40
 
 
 def arguments():
@@ -73,27 +75,35 @@ async def run(scene, options, seed):
     return problems, before, after
 
 
+def report(scene, before, after):
+    crashes = scene.envoy.stats(r"^wasm\..*vm_reload_success$")
+    rss, allocated = ([f"{value / MIB:.1f}" for value in pair] for pair in zip(before, after))
+    return [
+        *scene.ledger.table(),
+        "",
+        f"filters loaded again after crashes: {sum(crashes.values())}",
+        f"Envoy's memory in MiB, when all had been used once and at the end: RSS {rss[0]}, {rss[1]}; "
+        f"allocated without V8 {allocated[0]}, {allocated[1]}",
+    ]
+
+
 def main():
     options = arguments()
+    # What ends this program also ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
-    print(f"\n  {bold('Chaos')}: {options.seconds:.0f} seconds; again with SEED={seed}\n", flush=True)
+    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
+    print(f"\n  {bold('Chaos')}: {options.seconds:.0f} seconds; the same disturbances with SEED={seed}\n", flush=True)
     with Scene(MODULE, seed) as scene:
         problems, before, after = asyncio.run(run(scene, options, seed))
-        crashes = scene.envoy.stats(r"^wasm\..*vm_reload_success$")
-        print()
-        for line in scene.ledger.table():
-            print("  " + line)
-        print(f"\n  documented errors: {scene.ledger.errors}")
-        print(f"  the filter was loaded again after crashes: {sum(crashes.values())}")
-        print(f"  RSS {before[0] / MIB:.1f} MiB, at the end {after[0] / MIB:.1f}; allocated {before[1] / MIB:.1f}, {after[1] / MIB:.1f}")
-        if after[1] - before[1] > CEILING:
-            problems.append("Envoy's memory has grown by more than the filter may keep")
-        for problem in [*problems, *sorted(scene.ledger.complaints)[:40]]:
-            print(f"  ✗ {problem}")
-        bad = len(problems) + len(scene.ledger.complaints)
-        print("\n  " + (bold(f"{bad} problems; again with SEED={seed}") if bad else "Nothing crossed, nothing lost, nothing held.") + "\n")
-    return 1 if bad else 0
+        print("\n" + "\n".join(f"  {line}" for line in report(scene, before, after)))
+    if after[1] - before[1] > CEILING:
+        problems.append("Envoy's memory has grown by more than the filter may keep")
+    problems += scene.ledger.complaints
+    for problem in problems[:SHOWN]:
+        print(f"  ✗ {problem}")
+    end = f"{len(problems)} problems" if problems else "Nothing wrong, nothing crossed, nothing lost, nothing held."
+    print(f"\n  {bold(end)}\n")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

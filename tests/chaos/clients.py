@@ -103,6 +103,9 @@ class Client:
             ok = ok and kind == RIGHT
             if kind == SESSION_GONE:
                 return False
+            # Where sessions take turns, to listen keeps none.
+            if self.listener != "queue" and self.dice.random() < 0.1:
+                ok = await self.listen() and ok
         if self.echoes and self.dice.random() < 0.8:
             ok = await self.delete() and ok
         return ok
@@ -131,6 +134,11 @@ class Client:
         message = {"method": "tools/call", "params": params, "jsonrpc": "2.0", "id": asked.number}
         _, kind = await self.ask(asked, message, extra=[("x-chaos-trap", trap)] if trap else [])
         return kind
+
+    async def listen(self):
+        """A stream of events, which this server ends at once."""
+        _, kind = await self.ask(Asked(self.caller, None, method="GET"), None, method="GET")
+        return kind == RIGHT
 
     async def delete(self):
         _, kind = await self.ask(Asked(self.caller, None, method="DELETE"), None, method="DELETE")

@@ -1,10 +1,9 @@
 """What is done to a scene: each says which failures the README documents for it, and for how long they may still come."""
 
 import asyncio
-import copy
 import itertools
+import os
 import signal
-import sys
 from dataclasses import dataclass
 
 from clients import Client
@@ -65,8 +64,6 @@ def stall(least, most):
 
 
 def signal_to(process, number):
-    import os
-
     os.kill(process.pid, number)
 
 

@@ -8,6 +8,8 @@ from verdict import CROSSED, FAILURES, FORGOTTEN, HUNG, RIGHT, WRONG
 
 QUIET = "none"
 LOST = "lost"
+BAD = (WRONG, CROSSED, LOST, HUNG)
+HEAD = ("disturbance", "times", "requests", "right", "documented", *BAD, "documented errors")
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Row:
 
     @property
     def documented(self):
-        return {kind: count for kind, count in self.kinds.items() if kind in FAILURES or kind == FORGOTTEN}
+        return {kind: count for kind, count in self.kinds.items() if kind in (*FAILURES, FORGOTTEN)}
 
 
 class Ledger:
@@ -73,31 +75,37 @@ class Ledger:
             kind = FORGOTTEN
         self.totals["requests"] += 1
         self.totals[kind] += 1
-        for name in {one.name for one in amid} or {QUIET}:
+        # What is documented for some of them is theirs.
+        causes = [one for one in amid if kind not in FAILURES or kind in one.excuses]
+        for name in {one.name for one in causes} or {QUIET}:
             row = self.rows.setdefault(name, Row())
             row.requests += 1
             row.kinds[kind] += 1
-        if kind in (CROSSED, WRONG, LOST, HUNG):
+        if kind in BAD:
             names = sorted({one.name for one in amid}) or [QUIET]
             self.complaints.append(f"{kind} at {listener}, amid {', '.join(names)}: {verdict.kind} {verdict.why}")
         return kind
 
     @property
     def errors(self):
-        return {kind: count for kind, count in self.totals.items() if kind in FAILURES or kind == FORGOTTEN}
+        return {kind: count for kind, count in self.totals.items() if kind in (*FAILURES, FORGOTTEN)}
 
     def table(self):
         """Lines of text: a row for each disturbance."""
-        head = ("disturbance", "times", "requests", "right", "documented", "wrong", "crossed", "lost", "hung")
-        lines = [head]
-        for name, row in sorted(self.rows.items(), key=lambda pair: (pair[0] == QUIET, pair[0])):
-            bad = [row.kinds[kind] for kind in (WRONG, CROSSED, LOST, HUNG)]
-            count = sum(row.documented.values())
-            cells = (name, row.times if name != QUIET else "-", row.requests, row.kinds[RIGHT], count, *bad)
-            lines.append(tuple(str(cell) for cell in cells))
-        bad = [self.totals[kind] for kind in (WRONG, CROSSED, LOST, HUNG)]
-        count = sum(self.errors.values())
-        sums = ("all", len(self.disturbances), self.totals["requests"], self.totals[RIGHT], count, *bad)
-        lines.append(tuple(str(cell) for cell in sums))
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        return ["  ".join(cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths))) for line in lines]
+        rows = sorted(self.rows.items(), key=lambda pair: (pair[0] == QUIET, pair[0]))
+        every = Row(len(self.disturbances), self.totals["requests"], self.totals)
+        lines = [HEAD, *(cells(name, row) for name, row in [*rows, ("all", every)])]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+        return [line_of(line, widths) for line in lines]
+
+
+def cells(name, row):
+    counts = [row.kinds[RIGHT], sum(row.documented.values()), *(row.kinds[kind] for kind in BAD)]
+    which = ", ".join(f"{kind}: {count}" for kind, count in sorted(row.documented.items()))
+    return (name, *(str(count) for count in (row.times, row.requests, *counts)), which)
+
+
+def line_of(line, widths):
+    first, *numbers, last = line
+    padded = [number.rjust(width) for number, width in zip(numbers, widths[1:])]
+    return "  ".join([first.ljust(widths[0]), *padded, last]).rstrip()
