@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parents[1] / "envoy")]
-from disturbances import KINDS, Deck, disturb  # noqa: E402
+from disturbances import KINDS, Deck, configure, disturb  # noqa: E402
 from left_over import at_once, left_over, names  # noqa: E402
 from processes import ROOT  # noqa: E402
 from scene import Scene  # noqa: E402
@@ -71,6 +71,9 @@ async def run(scene, options, seed):
     say(began, "until Envoy holds nothing")
     problems += await asyncio.to_thread(left_over, scene)
     problems += await at_once(scene)
+    # Envoy lets go of filters that it has replaced when it makes the next one.
+    await configure(scene)
+    await asyncio.to_thread(scene.envoy.await_drained)
     after = memory(scene.envoy)
     return problems, before, after
 

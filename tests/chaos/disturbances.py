@@ -77,7 +77,7 @@ def behave(mode):
     return act
 
 
-async def configure(scene, dice, **_):
+async def configure(scene, **_):
     """Envoy gets the filter's configuration in other words."""
     for listener in scene.listeners.values():
         value = plugin_of(listener)["configuration"]
