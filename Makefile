@@ -85,7 +85,7 @@ check: ## formatting, lints and docs, warnings denied
 	@cargo clippy --locked --all-targets -- -D warnings
 	$(call add-target,wasm32-wasip1)
 	$(call say,lints: wasm32-wasip1)
-	@cargo clippy --locked --target wasm32-wasip1 -- -D warnings
+	@cargo clippy --locked --target wasm32-wasip1 --all-features -- -D warnings
 	$(call say,docs)
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
@@ -153,7 +153,7 @@ test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose file
 	$(call say,end to end: Docker Compose)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
 
-test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker ## all tests, and those that take long
+test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -194,7 +194,7 @@ bench-scanner: ## how fast bodies are read, beside serde_json and memchr
 	$(call say,the scanner beside serde_json and memchr)
 	@cargo run --quiet --release --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
 
-chaos: build trapping $(VENVS)/tests/.installed ## load amid killed servers, crashes and updates: CHAOS_SECONDS=50 SEED=...
+chaos: trapping $(VENVS)/tests/.installed ## load amid killed servers, crashes and updates: CHAOS_SECONDS=50 SEED=...
 	@$(RUN_PYTHON) tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 chaos-long: ## the same for five minutes
