@@ -105,6 +105,8 @@ async def remove(scene, name, dice, **_):
 
 async def add(scene, name, dice, module, **_):
     """A listener more, whose filter has a memory of its own, and two clients that use it."""
+    # Two memories can't take turns at one server.
+    name = "forward" if name == "queue" else name
     template = scene.listeners[name]
     path = plugin_of(template)["vm_config"]["code"]["local"]["filename"]
     scene.listeners["added"] = scene.listener(template, "added", path, server=name, vm_id=f"added-{next(builds)}")

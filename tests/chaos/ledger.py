@@ -34,6 +34,10 @@ class Disturbance:
         over = self.ended is not None and sent > self.ended + self.tail
         return listener in self.listeners and done >= self.began and not over
 
+    def may_cause(self, kind):
+        """Whether a request of this kind counts in its row."""
+        return self.forgets if kind == FORGOTTEN else kind not in FAILURES or kind in self.excuses
+
 
 @dataclass
 class Row:
@@ -76,7 +80,7 @@ class Ledger:
         self.totals["requests"] += 1
         self.totals[kind] += 1
         # What is documented for some of them is theirs.
-        causes = [one for one in amid if kind not in FAILURES or kind in one.excuses]
+        causes = [one for one in amid if one.may_cause(kind)]
         for name in {one.name for one in causes} or {QUIET}:
             row = self.rows.setdefault(name, Row())
             row.requests += 1
