@@ -13,7 +13,7 @@ mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "soak", "figure.aut
 import matplotlib.pyplot as plt  # noqa: E402
 
 # The counters whose growth is drawn: what becomes of most requests, and what should never be.
-NEVER = ("host_error", "evicted", "contended", "no_seat", "hold_unsupported", "queue_refused", "lost", "recover_failed")
+NEVER = ("host_error", "contended", "no_seat", "hold_unsupported", "queue_refused", "lost", "recover_failed")
 
 
 def minutes(samples):
@@ -35,6 +35,8 @@ def draw_latency(axes, samples):
             values = [sample["latency"][name][key] for sample in points]
             axes.plot(minutes(points), values, style, color=f"C{colour}", label=f"{name}, {key}")
     axes.set_yscale("log")
+    for axis_part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_part("{x:g}")
     axes.set_ylabel("a call takes, ms")
 
 
