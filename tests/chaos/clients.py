@@ -64,11 +64,16 @@ class Wire:
         self._reader = self._writer = None
 
 
+# So much longer does a client think that comes seldom: it meets a server that was killed long after that.
+SELDOM = 30
+
+
 class Client:
     """One client of a caller. `echoes` says whether it sends its session id; `alone`, whether no other client of its
     caller opens sessions, so that nobody but the server can end its session."""
 
     def __init__(self, scene, listener, caller, name, echoes, alone, seed):
+        self.seldom = name.startswith("seldom")
         self.scene, self.listener, self.caller, self.name = scene, listener, caller, name
         self.echoes, self.alone = echoes, alone
         self.dice = random.Random(seed)
@@ -95,7 +100,7 @@ class Client:
             await self.pause()
             return False
         ok = await self.notify("notifications/initialized")
-        for _ in range(self.dice.randint(3, 12)):
+        for _ in range(2 if self.seldom else self.dice.randint(3, 12)):
             await self.pause()
             if self.scene.over.is_set():
                 break
@@ -112,7 +117,10 @@ class Client:
 
     async def pause(self):
         # Its think time: the load is as steady as that.
-        await asyncio.sleep(self.dice.uniform(0.5, 1.5) * self.scene.think[self.listener])
+        seconds = self.dice.uniform(0.5, 1.5) * self.scene.think[self.listener] * (SELDOM if self.seldom else 1)
+        # At the end nobody waits for it.
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.scene.over.wait(), seconds)
 
     async def initialize(self):
         asked = Asked(self.caller, self._number(), method="initialize")
