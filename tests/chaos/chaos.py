@@ -81,9 +81,11 @@ async def run(scene, options, seed):
 def report(scene, before, after):
     crashes = scene.envoy.stats(r"^wasm\..*vm_reload_success$")
     rss, allocated = ([f"{value / MIB:.1f}" for value in pair] for pair in zip(before, after))
+    outcomes = ", ".join(f"{name} {count}" for name, count in scene.envoy.outcomes().items())
     return [
         *scene.ledger.table(),
         "",
+        f"the filter counted: {outcomes}",
         f"filters loaded again after crashes: {sum(crashes.values())}",
         f"Envoy's memory in MiB, when all had been used once and at the end: RSS {rss[0]}, {rss[1]}; "
         f"allocated without V8 {allocated[0]}, {allocated[1]}",

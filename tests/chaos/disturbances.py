@@ -16,12 +16,14 @@ from verdict import SESSION_GONE
 RETRIED = 1
 # Envoy loads a VM that crashed again with its next request, but after crash upon crash it waits, at most so long.
 RELOADED = 10
-# A server that can't answer, and all that waits in line behind it.
-DOWN = {"503 upstream", "cut", "307", SESSION_GONE, "502", "504", "503 queue"}
+# A server that can't be reached, and who waits in line for it.
+DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue"})
+# Who recovers a session then may fail, too.
+FAILING = DOWN | {SESSION_GONE}
+SPOILED = FAILING | {"nonsense", "5xx server"}
 CRASH = frozenset({"503 crash"})
 # The session that it had just opened is nobody's, and the line waits until its place counts as free.
 ERRAND = CRASH | {"500 busy", "503 queue"}
-SPOILED = {"nonsense", "5xx server", *DOWN}
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,14 @@ def passer_by(scene, name, dice):
 
 
 KINDS = [
-    Kind("server killed", kill, frozenset(DOWN), RETRIED),
-    Kind("server killed twice", restart_again, frozenset(DOWN), RETRIED),
+    Kind("server killed", kill, DOWN, RETRIED),
+    Kind("server killed twice", restart_again, FAILING, RETRIED),
     # Shorter than all that waits for a server: so it may cost nobody anything.
     Kind("server stalled", stall(0.2, 1.5)),
     Kind("server stalled long", stall(3.2, 4), frozenset({"504", "503 queue"}), RETRIED),
     Kind("server slow by bytes", behave("slowly")),
-    Kind("server answers nonsense", behave("garbage"), frozenset(SPOILED), RETRIED),
-    Kind("server cuts answers", behave("cut"), frozenset(SPOILED), RETRIED),
+    Kind("server answers nonsense", behave("garbage"), SPOILED, RETRIED),
+    Kind("server cuts answers", behave("cut"), SPOILED, RETRIED),
     Kind("clients vanish", vanish),
     Kind("filter reconfigured", configure, everywhere=True),
     Kind("filter updated", rebuild, everywhere=True),
@@ -173,15 +175,18 @@ KINDS = [
 
 
 class Deck:
-    """The disturbances in an order that the dice choose, each once before any comes again."""
+    """The disturbances in an order that the dice choose: each once before any comes again, and none twice on end."""
 
     def __init__(self, dice, kinds=KINDS):
-        self._dice, self._kinds, self._left = dice, kinds, []
+        self._dice, self._kinds, self._left, self._last = dice, kinds, [], None
 
     def draw(self):
         if not self._left:
             self._left = self._dice.sample(self._kinds, len(self._kinds))
-        return self._left.pop(), self._dice.choice(list(MODES))
+            if self._left[-1] is self._last:
+                self._left.reverse()
+        self._last = self._left.pop()
+        return self._last, self._dice.choice(list(MODES))
 
 
 async def disturb(scene, kind, name, dice, module):

@@ -87,7 +87,7 @@ class Ledger:
             row.kinds[kind] += 1
         if kind in BAD:
             names = sorted({one.name for one in amid}) or [QUIET]
-            self.complaints.append(f"{kind} at {listener}, amid {', '.join(names)}: {verdict.kind} {verdict.why}")
+            self.complaints.append(f"{kind} at {listener}, amid {', '.join(names)}, in {done - sent:.1f} s: {verdict.kind} {verdict.why}")
         return kind
 
     @property

@@ -20,13 +20,17 @@ COMMON = {
     "caller": {"headers": ["x-api-key"], "anonymous": "refuse"},
     "subrequest_timeout": "2s",
     "replay_timeout": "3s",
+    # Clients here open sessions far more often than others do, and the bodies of their `initialize`s have to be there still
+    # when a server is killed.
+    "memory": {"bulk_slots": 4096},
     "session": {"lease": "1s", "queue_timeout": "10s"},
 }
 MODES = {
     "forward": {"hold_request_headers": True},
     "unheld": {"hold_request_headers": False},
     "reuse": {"hold_request_headers": True, "on_reinitialize": "reuse"},
-    "queue": {"hold_request_headers": True, "on_reinitialize": "queue"},
+    # Where a session is lost, a new one has to wait in line as well.
+    "queue": {"hold_request_headers": True, "on_reinitialize": "queue", "replay_timeout": "10s"},
 }
 # Name, caller and whether it echoes its session id, for each client of a listener. Names end in the caller's.
 CROWD = [("silent", "a", False), ("echoing", "b", True), ("silent", "c", False), ("mate", "c", False)]

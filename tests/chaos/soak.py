@@ -29,12 +29,6 @@ PATIENCE = 60
 SEED = 1
 
 
-def counted(envoy):
-    """The filter's counters, by outcome."""
-    found = envoy.stats(r"^wasmcustom\.mcp_session\.")
-    return {name.rpartition(".")[2]: value for name, value in sorted(found.items()) if value}
-
-
 def look(scene, began, clock, before):
     """What there is now, and what came since the look before."""
     now, cpu = time.monotonic(), time.clock_gettime_ns(clock) / 1e9
@@ -45,7 +39,7 @@ def look(scene, began, clock, before):
         "rss": scene.envoy.memory("VmRSS") / MIB,
         "allocated": scene.envoy.stats("^server.memory_allocated$")["server.memory_allocated"] / MIB,
         "totals": totals,
-        "counted": counted(scene.envoy),
+        "counted": scene.envoy.outcomes(),
         "cpu": 0.0 if before is None else (cpu - before["cpu_seconds"]) / (now - began - before["at"]),
         "cpu_seconds": cpu,
         "latency": {},
@@ -105,7 +99,7 @@ def summary(scene, samples):
         found = [sample["latency"][name] for sample in samples if name in sample["latency"]]
         p50, p99 = (statistics.median(one[key] for one in found) for key in ("p50", "p99"))
         lines.append(f"{name:<20}p50 {p50:.1f} ms, p99 {p99:.1f} ms (medians over all looks)")
-    outcomes = ", ".join(f"{name} {value}" for name, value in counted(scene.envoy).items())
+    outcomes = ", ".join(f"{name} {value}" for name, value in scene.envoy.outcomes().items())
     lines.append(f"counted             {outcomes}")
     return [*lines, "", *scene.ledger.table()]
 

@@ -71,6 +71,11 @@ class LiveEnvoy(RealEnvoy):
             while self._gauge(name):
                 assert time.monotonic() < deadline, f"{name} is not 0"
 
+    def outcomes(self):
+        """All counters of the filter that are not 0, by their own names."""
+        found = self.stats(r"^wasmcustom\.mcp_session\.")
+        return {name.rpartition(".")[2]: value for name, value in sorted(found.items()) if value}
+
     def _updates(self, what):
         return self._gauge(f"listener_manager.lds.update_{what}")
 

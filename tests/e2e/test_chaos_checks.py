@@ -157,13 +157,15 @@ def test_a_client_that_finds_itself_in_another_session_of_the_same_life_has_lost
 
 
 def test_the_dice_alone_choose_the_disturbances_and_leave_none_out():
-    def drawn():
-        deck = Deck(random.Random(5))
-        return [(kind.name, name) for kind, name in (deck.draw() for _ in range(len(KINDS)))]
+    def drawn(seed):
+        deck = Deck(random.Random(seed))
+        return [(kind.name, name) for kind, name in (deck.draw() for _ in range(20 * len(KINDS)))]
 
-    assert drawn() == drawn()
-    assert {name for name, _ in drawn()} == {kind.name for kind in KINDS}
-    assert {name for _, name in drawn()} <= set(MODES)
+    assert drawn(5) == drawn(5) != drawn(6)
+    names = [name for name, _ in drawn(5)]
+    assert set(names[: len(KINDS)]) == {kind.name for kind in KINDS}
+    assert all(one != other for one, other in zip(names, names[1:]))
+    assert {name for _, name in drawn(5)} == set(MODES)
 
 
 def test_every_excuse_is_a_failure_that_has_a_name():
