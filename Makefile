@@ -40,6 +40,12 @@ SCANNER_MODULE := target/scanner/wasm32-wasip1/release/scanner_speed.wasm
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
+# The filter with a hidden way to crash it: `make chaos` alone runs it.
+TRAPPING_MODULE := target/chaos/mcp_session_filter.wasm
+# How long `make chaos` disturbs, and with which choice of disturbances; how long `make soak` lasts.
+CHAOS_SECONDS ?= 50
+SEED ?=
+SOAK_SECONDS ?= 900
 # Run without a shell in between, so that what ends make ends them too.
 RUN_PYTHON := $(VENVS)/tests/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -68,7 +74,7 @@ add-target = $(call say,rust target $(1)); \
 .NOTPARALLEL:
 .PHONY: help build size check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
 	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
-	demo demo-litellm demo-restart demo-replicas bench bench-scanner up clean
+	demo demo-litellm demo-restart demo-replicas bench bench-scanner chaos chaos-long soak trapping up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -96,7 +102,7 @@ check: ## formatting, lints and docs, warnings denied
 	@cargo clippy --locked --all-targets -- -D warnings
 	$(call add-target,wasm32-wasip1)
 	$(call say,lints: wasm32-wasip1)
-	@cargo clippy --locked --target wasm32-wasip1 -- -D warnings
+	@cargo clippy --locked --target wasm32-wasip1 --all-features -- -D warnings
 	$(call say,docs)
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
@@ -164,7 +170,7 @@ test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose file
 	$(call say,end to end: Docker Compose)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
 
-test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker ## all tests, and those that take long
+test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -210,6 +216,23 @@ bench-scanner: ## how fast bodies are read, natively and in wasm, beside serde_j
 	@cargo run --locked --quiet --example scanner_in_wasmtime $(SCANNER_MODULE)
 	$(call say,and in V8)
 	@node tests/bench/scanner/in_v8.mjs $(SCANNER_MODULE)
+
+chaos: trapping $(VENVS)/tests/.installed ## load amid killed servers, crashes and updates: CHAOS_SECONDS=50 SEED=...
+	@$(RUN_PYTHON) tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
+
+chaos-long: ## the same for five minutes
+	@$(MAKE) --no-print-directory chaos CHAOS_SECONDS=300
+
+soak: build $(VENVS)/tests/.installed $(VENVS)/bench/.installed ## a steady load: memory, times and outcomes over SOAK_SECONDS=900, with a plot
+	@$(RUN_PYTHON) tests/chaos/soak.py --seconds $(SOAK_SECONDS)
+	@$(VENVS)/bench/bin/python tests/chaos/soak_plot.py target/soak/soak.json
+
+trapping:
+	$(call add-target,wasm32-wasip1)
+	$(call say,$(TRAPPING_MODULE))
+	@$(REMAP) CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/chaos \
+		cargo rustc --locked --release --target wasm32-wasip1 --lib --crate-type cdylib --features trap
+	@cp target/chaos/wasm32-wasip1/release/$(notdir $(MODULE)) $(TRAPPING_MODULE)
 
 up: build $(VENVS)/tests/.installed $(NPM_STAMP) ## the demo's server and Envoy, running until Ctrl-C
 	@$(RUN_PYTHON) envoy/demo.py --stay

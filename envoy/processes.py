@@ -118,12 +118,13 @@ WORKERS = 2
 ENVOY = Path(os.environ.get("ENVOY") or Path(sys.executable).with_name("envoy"))
 
 
-def start_envoy(config_file, *options, env=None, workers=WORKERS):
-    """Envoy, ready for requests."""
+def start_envoy(config_file, *options, env=None, workers=WORKERS, drain_seconds=1):
+    """Envoy, ready for requests. Connections of a listener that is replaced may go on for `drain_seconds`."""
     # Without hot restart two Envoys on one machine don't meet, and none of them dies with the thread that started it.
     envoy = Process(
         ENVOY,
-        *("-c", config_file, "--concurrency", str(workers), "--disable-hot-restart", "--drain-time-s", "1"),
+        *("-c", config_file, "--concurrency", str(workers), "--disable-hot-restart"),
+        *("--drain-time-s", str(drain_seconds)),
         *("--file-flush-interval-msec", "10"),
         *options,
         env=env,

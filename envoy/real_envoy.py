@@ -108,11 +108,12 @@ class ReplicasConfig(EnvoyConfig):
 class RealEnvoy:
     """A running Envoy; leaving the `with` block ends it and demands that no VM of the filter has crashed."""
 
-    def __init__(self, config, env=None, workers=WORKERS):
+    def __init__(self, config, env=None, workers=WORKERS, **options):
         self.vms = VMS + workers if config.has_filter() else 0
         with tempfile.TemporaryDirectory() as folder:
             admin = Path(folder) / "admin"
-            self.process = start_envoy(config.write(folder), "--admin-address-path", admin, env=env, workers=workers)
+            file = config.write(folder)
+            self.process = start_envoy(file, "--admin-address-path", admin, env=env, workers=workers, **options)
             self.admin = admin.read_text()
         try:
             assert self._get("/ready") == "LIVE\n"

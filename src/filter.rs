@@ -15,6 +15,8 @@ use crate::platform::PlatformError;
 use crate::stream::{Flow, Stream};
 use crate::subrequest::Subrequest;
 use crate::worker::{HostLog, Worker, follow_log_level};
+#[cfg(feature = "trap")]
+use crate::{host::Map, trap};
 
 proxy_wasm::main! {{
     // Refused if a second plugin in this VM was first; it is the same logger.
@@ -30,6 +32,8 @@ struct Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, _: usize, body_size: usize, _: usize) {
+        #[cfg(feature = "trap")]
+        trap::spring(Map::CallAnswer, "call");
         if let Some(worker) = &self.worker {
             worker.call_answered(call, body_size);
             worker.send_errands();
@@ -100,6 +104,8 @@ impl Http {
 
 impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, ended: bool) -> Action {
+        #[cfg(feature = "trap")]
+        trap::spring(Map::Request, "request");
         self.run(|stream| stream.request_headers(ended))
     }
 
@@ -113,6 +119,8 @@ impl HttpContext for Http {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        #[cfg(feature = "trap")]
+        trap::spring(Map::Answer, "answer");
         self.run(Stream::answer_headers)
     }
 

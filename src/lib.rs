@@ -76,6 +76,8 @@ mod host;
 mod metrics;
 #[cfg(target_os = "wasi")]
 mod stream;
+#[cfg(all(target_os = "wasi", feature = "trap"))]
+mod trap;
 #[cfg(target_os = "wasi")]
 mod worker;
 
