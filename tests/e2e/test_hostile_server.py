@@ -43,8 +43,9 @@ def padded(answer, text, size):
     return Answer(answer.status, answer.headers, start + b', "filler": [' + filler + b"]}")
 
 
-@pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("text", [b"[]", b'{"":0}', b'"' + b"a" * 1000 + b'"'], ids=["lists", "objects", "texts"])
+@pytest.mark.parametrize(
+    ("text", "status"), [(b"[]", 200), (b'{"":0}', 200), (b"[]", 500)], ids=["lists", "objects", "a-refusal"]
+)
 def test_a_huge_answer_to_an_initialize_costs_a_few_times_its_length(server, text, status):
     """What JSON is read into takes many times its bytes, and the memory of a VM never shrinks."""
 
