@@ -1,4 +1,4 @@
-"""Clients and servers that mean harm: no session reaches another caller, and no word of theirs becomes more than a word."""
+"""Clients and servers that mean harm: no session reaches another caller, and their words stay words."""
 
 import codecs
 import gzip
@@ -266,10 +266,28 @@ def test_no_line_of_a_log_is_made_by_a_client(envoy, victim):
     head = f"POST /mcp?{word} HTTP/1.1\r\nhost: {word}\r\nx-api-key: {word}\r\nmcp-session-id: {word}\r\n"
     for end in ("\r", "\\n[critical] ", "%0a[critical] ", "\x1b[31m"):
         with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as connection:
-            connection.sendall(f"{head}user-agent: x{end}{word}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+            fields = f"user-agent: x{end}{word}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"
+            connection.sendall(f"{head}{fields}{{}}".encode())
             while connection.recv(65536):
                 pass
     answer = victim.list_tools()
     assert envoy.outcome(answer) == "repaired"
     assert not [line for line in envoy.process.err.lines[before[0] :] if word in line]
     assert not [line for line in envoy.process.out.lines[before[1] :] if word in line]
+
+
+STARTS = {"nothing": b"", "no-method": b'{"jsonrpc":"2.0",', "a-method": b'{"method":"tools/list",'}
+
+
+@pytest.mark.parametrize("sent", STARTS.values(), ids=STARTS.keys())
+def test_envoys_request_timeout_ends_a_body_that_never_comes(fake_server, sent):
+    config = EnvoyConfig(fake_server.port, {"hold_request_headers": True})
+    config.connection_manager["request_timeout"] = "0.2s"
+    with RealEnvoy(config) as envoy:
+        client = SilentClient(envoy.port, VICTIM, authority=next(authorities))
+        session = client.initialize().session
+        head = f"POST /mcp HTTP/1.1\r\nhost: {client.authority}\r\nx-api-key: victim\r\ncontent-length: 99\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as connection:
+            connection.sendall(head.encode() + sent)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+        assert client.list_tools().result["session"] == session

@@ -1,4 +1,4 @@
-"""What no honest server answers costs no more than its bound, and reaches nobody but the client whose request it was."""
+"""What no honest server answers costs no more than its bound, and reaches the client whose request it was."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""During an update workers of two builds run side by side: here builds that differ in what they write into shared data."""
+"""During an update workers of two builds run side by side: here builds whose shared data have different forms."""
 
 import copy
 import itertools
@@ -44,7 +44,7 @@ def envoy(fake_server, request):
 
 
 def test_two_builds_with_two_codecs_serve_the_same_callers_side_by_side(envoy, fake_server):
-    """Each knows the sessions that it has opened itself; none takes another's for its own, whoever asks, at any time."""
+    """Each knows the sessions that it has opened itself; none takes the other's for its own, whoever asks."""
     builds = [envoy.ports["mcp"], envoy.ports["other"]]
     clients = {
         (port, key): SilentClient(port, [("x-api-key", key)], authority="update.test")
