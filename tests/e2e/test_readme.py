@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 from processes import ROOT
 from real_envoy import EnvoyConfig
@@ -82,3 +83,34 @@ def test_every_test_that_is_said_to_hold_an_attack_is_there():
     code = "\n".join(path.read_text() for path in files)
     assert len(names) > 50
     assert not {name for name in names if not re.search(rf"(?:fn|def) (?:test_)?{name}\(", code)}
+
+
+def shipped_crates():
+    """What the module is made of, by the name and version of each crate, with the Rust that it says it needs."""
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", "wasm32-wasip1"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    metadata = json.loads(found.stdout)
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    shipped, rest = set(), [metadata["resolve"]["root"]]
+    while rest:
+        crate = rest.pop()
+        if crate not in shipped:
+            shipped.add(crate)
+            needs = [need for need in nodes[crate]["deps"] if any(kind["kind"] != "dev" for kind in need["dep_kinds"])]
+            rest += [need["pkg"] for need in needs]
+    return {
+        f"{package['name']} {package['version']}": package["rust_version"]
+        for package in metadata["packages"]
+        if package["id"] in shipped
+    }
+
+
+def test_no_crate_that_is_shipped_needs_a_newer_rust_than_the_readme_says():
+    def version(text):
+        return [int(part) for part in text.split(".")]
+
+    [promised] = re.findall(r'^rust-version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert f"Rust {promised} or later" in README
+    crates = shipped_crates()
+    assert f"depends on {len(crates) - 1} crates" in SECURITY
+    assert not {name: rust for name, rust in crates.items() if rust and version(rust)[:2] > version(promised)}
