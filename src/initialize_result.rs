@@ -11,6 +11,9 @@ use crate::sse::Events;
 
 /// How much of an answer is kept to find the version, in bytes: the JSON body, or one event's data.
 pub const INITIALIZE_RESULT_BYTES: usize = 32 * 1024;
+/// The longest JSON answer that is read whole, in bytes: a result that can be shared, and as much around it. What is read
+/// may take 20 times as much memory, and a VM never gives back what it had.
+const READ_BYTES: usize = 2 * INITIALIZE_RESULT_BYTES;
 
 /// Reads one answer piece by piece.
 pub struct VersionReader {
@@ -77,6 +80,9 @@ pub fn read_result(headers: &Headers, mut body: &[u8]) -> Option<InitializeResul
     let media_type = media_type_of(headers.get("content-type")?);
     let parse = |text: &[u8]| serde_json::from_slice::<Value>(text).ok();
     if media_type.eq_ignore_ascii_case(b"application/json") {
+        if body.len() > READ_BYTES {
+            return None;
+        }
         return answer_in(&parse(body)?).and_then(result_of);
     }
     if !media_type.eq_ignore_ascii_case(b"text/event-stream") {
@@ -334,6 +340,18 @@ mod tests {
             event_stream().read(format!("data: {does_not}\n\n").as_bytes()),
             Reading::More
         );
+    }
+
+    #[test]
+    fn a_json_answer_is_read_whole_up_to_the_bound() {
+        let headers = Headers::new([("content-type", "application/json")]);
+        let version = |bytes: usize| {
+            let body = format!("{RESULT}{}", " ".repeat(bytes - RESULT.len()));
+            read_result(&headers, body.as_bytes()).map(|result| result.version)
+        };
+        let offered = ProtocolVersion::parse(b"2025-11-25");
+        assert_eq!(version(READ_BYTES), Some(offered));
+        assert_eq!(version(READ_BYTES + 1), None);
     }
 
     #[test]

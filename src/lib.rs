@@ -85,6 +85,8 @@ mod worker;
 #[path = "testing/bodies.rs"]
 mod bodies;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 extern crate self as mcp_session_filter;
 #[cfg(test)]
 mod testing;

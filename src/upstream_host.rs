@@ -58,6 +58,13 @@ pub fn is_unreachable(status: Option<u16>, platform: &impl Platform) -> bool {
     status == Some(503) && flags().is_some_and(|flags| flags & CONNECTION_FAILURE != 0)
 }
 
+/// Whether Envoy has given this answer itself, to a request that it can't read, say (Envoy, Attributes,
+/// `response.code_details`): it is no word of a server's.
+pub fn is_envoys_own(platform: &impl Platform) -> bool {
+    let details = platform.attribute(&["response", "code_details"]);
+    details.is_some_and(|details| details != b"via_upstream")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -134,6 +134,9 @@ impl Sent {
             {
                 settled(self.outcome, session.id, Vec::new())
             }
+            Some(400 | 404) if upstream_host::is_envoys_own(platform) => {
+                settled(self.outcome, session.id, Vec::new())
+            }
             Some(status @ (400 | 404 | 503)) if !is_observing => {
                 let ping = self.request.ping(plugin, platform, &session);
                 let has_missed_host = session.has_missed_host(Some(status), platform);

@@ -91,3 +91,22 @@ fn an_answer_that_comes_before_the_request_has_ended_reaches_its_client() {
         lives(&world, &worker);
     }
 }
+
+#[test]
+fn a_refusal_of_envoys_own_says_nothing_of_a_session_and_does_not_wait() {
+    for (details, asks) in [("http1.codec_error", 0), ("via_upstream", 1)] {
+        for status in [400, 404] {
+            let world = World::new("{}");
+            let worker = with_a_session(&world);
+            let head = stream_head().property(&["response", "code_details"], details.as_bytes());
+            let mut request = worker.request(&head);
+            request.headers_only().answer(&Reply::new(status));
+            assert_eq!(worker.calls().len(), asks, "{status} {details}");
+            assert_eq!(request.is_answered(), asks == 0, "{status} {details}");
+            let calls = worker.calls();
+            calls.iter().for_each(|call| worker.reset(call));
+            request.close();
+            lives(&world, &worker);
+        }
+    }
+}
