@@ -86,3 +86,6 @@ mod bodies;
 extern crate self as mcp_session_filter;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+#[path = "testing/translation.rs"]
+mod translation;
