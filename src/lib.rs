@@ -90,3 +90,6 @@ mod forms;
 extern crate self as mcp_session_filter;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+#[path = "testing/translation.rs"]
+mod translation;

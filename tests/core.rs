@@ -14,6 +14,8 @@ mod run;
 mod scenario;
 #[path = "core/sequences.rs"]
 mod sequences;
+#[path = "core/shared_model.rs"]
+mod shared_model;
 #[path = "core/sharing.rs"]
 mod sharing;
 #[path = "../src/testing.rs"]

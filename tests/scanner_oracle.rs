@@ -7,13 +7,13 @@
 
 #[path = "../src/testing/bodies.rs"]
 mod bodies;
-
-use core::fmt;
+#[path = "fuzz/scanner.rs"]
+#[allow(dead_code, reason = "here bodies are made, not given")]
+mod scanner;
 
 use bodies::{Case, Random, damage, list, member, space, string};
-use mcp_session_filter::scanner::Kind::{self, Initialize, Other};
-use mcp_session_filter::scanner::Scanner;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use mcp_session_filter::scanner::Kind::Initialize;
+use scanner::{oracle, verdict_of_any_cut};
 
 const CASES: u64 = 100_000;
 
@@ -53,130 +53,6 @@ fn broken_bodies_get_one_verdict_and_it_is_the_oracles_if_they_are_json_still() 
         (CASES / 10..CASES * 9 / 10).contains(&readable),
         "one-sided: {readable} of {CASES}"
     );
-}
-
-/// Scans whole, byte by byte and in random pieces; all have to agree on the verdict and on the byte that decides.
-fn verdict_of_any_cut(body: &[u8], random: &mut Random) -> Kind {
-    let mut scanner = Scanner::new();
-    let undecided = body
-        .iter()
-        .take_while(|&&byte| scanner.scan(&[byte]).is_none())
-        .count();
-    let verdict = scanner.finish();
-
-    let mut pieces = Scanner::new();
-    let mut at = 0;
-    while at < body.len() {
-        let end = body.len().min(at + 1 + random.below(20));
-        let early = pieces.scan(&body[at..end]);
-        assert_eq!(
-            early,
-            (end > undecided).then_some(verdict),
-            "pieces that end at {end}"
-        );
-        at = end;
-    }
-    assert_eq!(pieces.finish(), verdict, "pieces");
-
-    let mut whole = Scanner::new();
-    assert_eq!(
-        whole.scan(body),
-        (undecided < body.len()).then_some(verdict),
-        "whole"
-    );
-    assert_eq!(whole.finish(), verdict, "whole, at its end");
-    verdict
-}
-
-/// The verdict of a parser that reads everything, or nothing if it refuses the body.
-fn oracle(body: &[u8]) -> Option<Kind> {
-    let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let kind = match serde_json::from_slice(text).ok()? {
-        Value::Object(kind) | Value::Array(Some(kind)) => kind,
-        Value::Initialize | Value::Array(None) | Value::Rest => Other,
-    };
-    Some(kind)
-}
-
-/// A JSON value, as far as it matters. (`serde_json::Value` would keep the last of equal keys only.)
-enum Value {
-    /// The string `initialize`.
-    Initialize,
-    /// An object, by its first `method`, `result` or `error`.
-    Object(Kind),
-    /// An array, by its first element if that is an object.
-    Array(Option<Kind>),
-    /// Anything else.
-    Rest,
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut decided = None;
-        while let Some(key) = members.next_key::<String>()? {
-            let kind = match key.as_str() {
-                "method" => match members.next_value()? {
-                    Value::Initialize => Some(Initialize),
-                    Value::Object(_) | Value::Array(_) | Value::Rest => Some(Other),
-                },
-                "result" | "error" => members.next_value::<IgnoredAny>().map(|_| Some(Other))?,
-                _ => members.next_value::<IgnoredAny>().map(|_| None)?,
-            };
-            decided = decided.or(kind);
-        }
-        Ok(Value::Object(decided.unwrap_or(Other)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let first = elements.next_element()?;
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Array(match first {
-            Some(Value::Object(kind)) => Some(kind),
-            Some(Value::Initialize | Value::Array(_) | Value::Rest) | None => None,
-        }))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(if text == "initialize" {
-            Value::Initialize
-        } else {
-            Value::Rest
-        })
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Rest)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Rest)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Rest)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Rest)
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Rest)
-    }
 }
 
 /// A body that is JSON: mostly one message, else a batch or any value.

@@ -130,12 +130,13 @@ fn a_length_that_is_no_number_or_beyond_32_or_64_bits_goes() {
 
 #[test]
 fn an_answer_is_asked_for_uncompressed_by_those_who_ask_at_all() {
-    let asks = headers(&[(ACCEPT_ENCODING, "gzip"), (ACCEPT_ENCODING, "br")]);
-    assert_eq!(
-        Ids::edits(&asks),
-        Some(Edit::set(ACCEPT_ENCODING, b"identity"))
-    );
-    assert_eq!(Ids::edits(&headers(&[])), None);
+    let identity = Edit::set(ACCEPT_ENCODING, b"identity");
+    let asks = headers(&[(ACCEPT_ENCODING, "gzip")]);
+    assert_eq!(Ids::edits(&asks), [identity.clone()]);
+    let asks_twice = headers(&[(ACCEPT_ENCODING, "gzip"), (ACCEPT_ENCODING, "br")]);
+    let none_stays = Edit::remove(ACCEPT_ENCODING);
+    assert_eq!(Ids::edits(&asks_twice), [none_stays, identity]);
+    assert_eq!(Ids::edits(&headers(&[])), []);
 }
 
 #[test]

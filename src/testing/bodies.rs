@@ -112,6 +112,15 @@ impl Drop for Case {
 pub struct Random(pub u64);
 
 impl Random {
+    /// Chance for one input: the same whenever it is checked.
+    #[allow(dead_code, reason = "only some tests have inputs")]
+    pub fn of(input: &[u8]) -> Self {
+        // FNV-1a (RFC 9923).
+        Self(input.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+        }))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -5,37 +5,9 @@ mod oracle;
 
 use serde_json::Value;
 
+use super::Incoming;
 use super::token;
-use super::{InFlight, Incoming, Outgoing};
-
-/// Remembers what went up in this body, and one request of another.
-#[derive(Default)]
-pub(super) struct Requests {
-    /// Originals and their tokens.
-    pub(super) begun: Vec<(String, String)>,
-    /// The original of the other request, whose token has [`Requests::OTHER`] for its nonce.
-    pub(super) other: &'static str,
-}
-
-impl Requests {
-    pub(super) const OTHER: u64 = 99;
-}
-
-impl InFlight for Requests {
-    fn begun(&mut self, original: &[u8], token: &[u8]) {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.begun.push((text(original), text(token)));
-    }
-
-    fn token_of(&mut self, original: &[u8]) -> Option<Vec<u8>> {
-        if original == self.other.as_bytes() {
-            return token::encode(Self::OTHER, original);
-        }
-        let mut tokens = self.begun.iter();
-        let found = tokens.find(|(begun, _)| begun.as_bytes() == original);
-        found.map(|(_, token)| token.clone().into_bytes())
-    }
-}
+pub(super) use crate::translation::{Requests, come_down, go_up};
 
 /// The token for an original, as text.
 pub(super) fn token(nonce: u64, original: &str) -> String {
@@ -51,29 +23,6 @@ pub(super) fn every_cut(body: &[u8], mut check: impl FnMut(&[&[u8]])) {
     if !body.is_empty() {
         check(&body.chunks(1).collect::<Vec<_>>());
     }
-}
-
-pub(super) fn go_up(
-    nonce: u64,
-    pieces: &[&[u8]],
-    requests: &mut impl InFlight,
-) -> (Vec<u8>, Outgoing) {
-    let mut outgoing = Outgoing::new(nonce);
-    let mut out = Vec::new();
-    for piece in pieces {
-        outgoing.push(piece, requests, &mut out);
-    }
-    outgoing.finish(&mut out);
-    (out, outgoing)
-}
-
-pub(super) fn come_down(mut incoming: Incoming, pieces: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for piece in pieces {
-        incoming.push(piece, &mut out);
-    }
-    incoming.finish(&mut out);
-    out
 }
 
 /// What a server that reads JSON and writes it anew answers.

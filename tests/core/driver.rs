@@ -79,13 +79,19 @@ impl Lines {
 
 impl Envoy {
     pub fn new(config: &[u8]) -> Self {
+        let envoy = Self::without_tables(config);
+        envoy.plugin.create_tables(&envoy.platform).unwrap();
+        envoy
+    }
+
+    /// The platform in memory, unlike a host, makes keys once they are written: so large tables cost nothing.
+    pub fn without_tables(config: &[u8]) -> Self {
         let config = Config::parse(config).unwrap();
         let platform = FakePlatform::default();
         // No time since 1970 is none at all.
         platform.advance(1_790_000_000_000);
         platform.set_attribute("xds.cluster_name", "server");
         let plugin = plugin(config);
-        plugin.create_tables(&platform).unwrap();
         Self { platform, plugin }
     }
 
@@ -143,6 +149,7 @@ impl Envoy {
             platform: &self.platform,
             state: Exchange::Passing,
             ids: None,
+            has_headers: true,
             waiting: Vec::new(),
             errands: Vec::new(),
             seen: Seen::of(lines.clone()),
@@ -191,6 +198,8 @@ struct Stream<'a> {
     platform: &'a FakePlatform,
     state: Exchange,
     ids: Option<Box<Ids>>,
+    /// Nothing changes in headers that have gone on.
+    has_headers: bool,
     /// The pieces of its body that wait.
     waiting: Vec<u8>,
     errands: Vec<Errand>,
@@ -233,8 +242,7 @@ impl Stream<'_> {
         let piece = std::mem::take(&mut self.waiting);
         let Some(ids) = &mut self.ids else {
             self.seen.body.extend(piece);
-            self.seen.upstream.apply_all(edits);
-            return;
+            return self.pass_headers(edits);
         };
         let ended = ended.unwrap_or(false);
         let rewritten = ids.request_body(self.plugin, self.platform, piece, ended);
@@ -243,9 +251,17 @@ impl Stream<'_> {
             self.state = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
             return self.body(&[], ended);
         }
-        edits.extend(ids.length(rewritten.body.len()));
-        self.seen.upstream.apply_all(edits);
+        if self.has_headers {
+            edits.extend(ids.length(rewritten.body.len()));
+        }
         self.seen.body.extend(rewritten.body);
+        self.pass_headers(edits);
+    }
+
+    fn pass_headers(&mut self, edits: Vec<Edit>) {
+        assert!(self.has_headers || edits.is_empty(), "they have gone");
+        self.has_headers = false;
+        self.seen.upstream.apply_all(edits);
     }
 
     fn run_errands<'c>(&mut self, answers: &mut impl Iterator<Item = &'c Call>) {

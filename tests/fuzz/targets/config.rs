@@ -1,0 +1,4 @@
+//! See `../config.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::config::check(data));

@@ -1,0 +1,4 @@
+//! See `../events.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::events::check(data));

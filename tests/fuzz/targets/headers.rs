@@ -1,0 +1,4 @@
+//! See `../headers.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::headers::check(data));

@@ -1,0 +1,4 @@
+//! See `../records.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::records::check(data));

@@ -1,0 +1,4 @@
+//! See `../scanner.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::scanner::check(data));
