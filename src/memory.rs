@@ -19,7 +19,7 @@ use crate::table::{TRIES, Table};
 use crate::time::Millis;
 
 /// The version of what the keys hold. It is part of their names.
-pub const CODEC: u32 = 4;
+pub const CODEC: u32 = 5;
 
 /// The table of slots and its bounds.
 #[derive(Clone, Debug)]
