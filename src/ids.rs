@@ -226,6 +226,9 @@ impl Ids {
     /// The exchange is over: its requests are under way no more.
     #[must_use]
     pub fn over(self, plugin: &Plugin, platform: &impl Platform) -> Vec<Signal> {
+        if self.begun.is_empty() {
+            return Vec::new();
+        }
         let now = platform.now();
         let end = |(whose, nonce): (Digest, u64)| {
             let ended = plugin.flights.end(platform, &whose, nonce, now);

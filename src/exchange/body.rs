@@ -433,7 +433,8 @@ impl Plugin {
         session: &Session,
         is_shared: bool,
     ) -> Vec<Signal> {
-        let now = platform.now();
+        // Near enough, and spares a call for the time.
+        let now = request.came;
         let is_new = is_shared && !session.shared;
         if !is_new && !self.memory.is_refresh_due(session, now) {
             return Vec::new();

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from ledger import Ledger
+from callers_ledger import Ledger
 from real_envoy import EnvoyConfig, RealEnvoy
 from session_mates import Mate, compact, encode, messages
 from silent_client import INITIALIZE
