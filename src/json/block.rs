@@ -4,11 +4,11 @@ const SIZE: usize = 64;
 const PART: usize = 8;
 const HIGHEST: u64 = u64::from_ne_bytes([0x80; PART]);
 
-/// What so many bytes hold that begin outside of strings.
+/// What so many bytes hold that begin outside of strings, as a bit for each of them.
 pub(super) struct Block {
     /// Brackets and braces outside of strings.
-    pub(super) opened: u64,
-    pub(super) closed: u64,
+    opening: u64,
+    closing: u64,
     pub(super) ends_in_string: bool,
 }
 
@@ -26,13 +26,33 @@ impl Block {
             strings ^= strings << distance;
         }
         // `[` and `{`, `]` and `}` differ in one bit.
-        let outside = |wanted| (places(block, wanted, 0x20) & !strings).count_ones();
         let block = Self {
-            opened: outside(b'{').into(),
-            closed: outside(b'}').into(),
+            opening: places(block, b'{', 0x20) & !strings,
+            closing: places(block, b'}', 0x20) & !strings,
             ends_in_string: strings >> (SIZE - 1) != 0,
         };
         Some((block, after))
+    }
+
+    /// Behind it, how many are open of so many before it; or else the place of what closes the last of them.
+    pub(super) fn level_after(&self, level: u64) -> Result<u64, u32> {
+        let closed = self.closing.count_ones().into();
+        if level > closed {
+            return Ok((level - closed).saturating_add(self.opening.count_ones().into()));
+        }
+        let (mut level, mut left) = (level, self.opening | self.closing);
+        while left != 0 {
+            let next = left & left.wrapping_neg();
+            if self.opening & next != 0 {
+                level = level.saturating_add(1);
+            } else if level > 1 {
+                level -= 1;
+            } else {
+                return Err(next.trailing_zeros());
+            }
+            left ^= next;
+        }
+        Ok(level)
     }
 }
 

@@ -101,19 +101,21 @@ impl Skip {
         }
     }
 
-    /// Goes on by whole blocks, while the value is sure not to end in them.
+    /// Goes on by whole blocks, or up to the byte that ends the value in one of them.
     fn over_blocks<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         while let Self::Nested(level) = self
             && let Some((block, after)) = Block::split_first(rest)
-            && *level > block.closed
         {
-            let level = (*level - block.closed).saturating_add(block.opened);
-            *self = if block.ends_in_string {
-                Self::string(level)
-            } else {
-                Self::Nested(level)
-            };
+            match block.level_after(*level) {
+                Ok(level) if block.ends_in_string => *self = Self::string(level),
+                Ok(behind) => *level = behind,
+                Err(end) => {
+                    *level = 1;
+                    let end = usize::try_from(end).ok();
+                    return end.and_then(|end| rest.get(end..)).unwrap_or_default();
+                }
+            }
             rest = after;
         }
         rest

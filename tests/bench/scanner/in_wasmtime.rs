@@ -30,8 +30,12 @@ fn main() {
         let instructions = [0, 1, 2].map(|reader| counted.instructions(reader) / size);
         timed.choose(number);
         let speeds = timed.seconds().map(|seconds| size / 1e6 / seconds);
-        let cells = [0, 1, 2].map(|n| format!("{:.2}, {:.0}", instructions[n], speeds[n]));
-        let (fewer, faster) = (instructions[1] / instructions[0], speeds[0] / speeds[1]);
+        let both = instructions.iter().zip(&speeds);
+        let cells: Vec<_> = both
+            .map(|(n, speed)| format!("{n:.2}, {speed:.0}"))
+            .collect();
+        let ([scanner, serde, _], [speed, serde_speed, _]) = (instructions, speeds);
+        let (fewer, faster) = (serde / scanner, speed / serde_speed);
         println!(
             "| {name} | {} | {fewer:.1}, {faster:.1} times |",
             cells.join(" | ")
