@@ -115,7 +115,7 @@ size: build ## what is in the module
 
 check: ## formatting, lints and docs, warnings denied
 	$(call say,format)
-	@cargo fmt --check
+	@cargo fmt --check && cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(call say,lints: this machine)
 	@cargo clippy --locked --all-targets -- -D warnings
 	$(call add-target,wasm32-wasip1)

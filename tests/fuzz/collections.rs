@@ -1,4 +1,4 @@
-//! Cases that others have published, where they are to be had (`make test-collections`): JSONTestSuite, and the event
+//! Cases that others have published, where they are to be had (`make test-collections`): `JSONTestSuite`, and the event
 //! streams of web-platform-tests.
 
 use std::collections::BTreeMap;

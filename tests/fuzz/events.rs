@@ -56,7 +56,7 @@ fn alone(data: Vec<u8>) -> Vec<u8> {
     come_down(Incoming::json(), &[&data])
 }
 
-pub fn events_of_pieces(pieces: &[&[u8]], most: usize) -> Vec<Vec<u8>> {
+pub(crate) fn events_of_pieces(pieces: &[&[u8]], most: usize) -> Vec<Vec<u8>> {
     let mut events = Events::new(most);
     let mut found = Vec::new();
     for mut piece in pieces.iter().copied() {

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FUZZ = ROOT / "tests/fuzz"
 TARGET = ROOT / "target/fuzz"
 # Longer inputs find nothing that shorter ones do not, more slowly.
-LIMITS = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024"]
+LIMITS = ["-max_len=4096", "-timeout=25", "-rss_limit_mb=1024"]
 
 
 @dataclass
@@ -45,15 +45,16 @@ class Result:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
     parser.add_argument("targets", nargs="*", help="all, if none is named")
     arguments = parser.parse_args()
     compiler = os.environ.get("CXX", "c++")
-    if not shutil.which(compiler):
+    if not shutil.which(compiler.split()[0]):
         print(f"    skipped: libFuzzer takes a C++ compiler, and there is no {compiler} here")
         return 0
     names = arguments.targets or [path.stem for path in sorted(FUZZ.glob("targets/*.rs"))]
     programs = build()
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(arguments.jobs) as pool:
         results = list(pool.map(lambda name: run(programs, name, arguments.seconds), names))
     show(results)
     return int(any(result.failed for result in results))
@@ -66,8 +67,8 @@ def build() -> Path:
     built = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     if built.returncode:
         sys.exit(built.stderr)
-    [program] = TARGET.glob("*/release/scanner")
-    return program.parent
+    host = re.search(r"host: (\S+)", subprocess.check_output(["rustc", "-vV"], text=True))
+    return TARGET / host[1] / "release"
 
 
 def run(programs: Path, name: str, seconds: int) -> Result:
@@ -83,7 +84,8 @@ def run(programs: Path, name: str, seconds: int) -> Result:
     ran = subprocess.run([*command, corpus, FUZZ / "seeds" / name], capture_output=True)
     log = ran.stderr.decode(errors="replace")
     (TARGET / f"{name}.log").write_text(log)
-    found = sorted(set(artifacts.iterdir()) - before)
+    # One that a busy machine made slow is no failure.
+    found = sorted(path for path in set(artifacts.iterdir()) - before if not path.name.startswith("slow-unit"))
     for artifact in found:
         print(f"    {name} fails: {programs / name} {artifact}", flush=True)
     if ran.returncode:

@@ -26,7 +26,7 @@ pub fn check(body: &[u8]) {
 }
 
 /// As the filter has answers go on: a piece that does not change is not copied.
-pub fn put_back(mut incoming: Incoming, pieces: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn put_back(mut incoming: Incoming, pieces: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in pieces {
         let changed = incoming.put_back(piece, false);

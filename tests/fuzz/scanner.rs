@@ -14,10 +14,13 @@ pub fn check(body: &[u8]) {
     if let Some(expected) = oracle(body) {
         assert_eq!(verdict, expected);
     }
+    if Scanner::new().scan(body).is_none() {
+        assert_eq!(verdict, Other, "undecided at its end");
+    }
 }
 
 /// Scans whole, byte by byte and in random pieces; all have to agree on the verdict and on the byte that decides.
-pub fn verdict_of_any_cut(body: &[u8], random: &mut Random) -> Kind {
+pub(crate) fn verdict_of_any_cut(body: &[u8], random: &mut Random) -> Kind {
     let mut scanner = Scanner::new();
     let undecided = body
         .iter()
@@ -50,7 +53,7 @@ pub fn verdict_of_any_cut(body: &[u8], random: &mut Random) -> Kind {
 }
 
 /// The verdict of a parser that reads everything, or nothing if it refuses the body.
-pub fn oracle(body: &[u8]) -> Option<Kind> {
+pub(crate) fn oracle(body: &[u8]) -> Option<Kind> {
     let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let kind = match serde_json::from_slice(text).ok()? {
         Value::Object(kind) | Value::Array(Some(kind)) => kind,

@@ -214,23 +214,23 @@ impl Play {
 
     fn request_with_id(&mut self, method: &'static str, place: Place, pick: usize) {
         let id = self.given.get(pick % self.given.len().max(1)).cloned();
-        self.request(method, place, id, pick);
+        self.request(method, place, id.as_deref(), pick);
     }
 
     /// Anything but an initialize: it goes up in its own caller's session, and comes back well if there is a way.
-    fn request(&mut self, method: &'static str, place: Place, own: Option<String>, pick: usize) {
+    fn request(&mut self, method: &'static str, place: Place, own: Option<&str>, pick: usize) {
         let remembered = self.remembered(place);
-        let session = match &own {
+        let session = match own {
             Some(own) => remembered.ids.get(own).cloned(),
             None => remembered.latest.clone(),
         };
-        if let (None, Some(session)) = (&own, &session) {
+        if let (None, Some(session)) = (own, &session) {
             remembered.shared.insert(session.clone());
         }
         let is_shared = session
             .as_ref()
             .is_some_and(|it| remembered.shared.contains(it));
-        let goes_up_in = session.clone().or(own.clone());
+        let goes_up_in = session.clone().or(own.map(str::to_owned));
         let lives = |id: &String| self.living.contains(&(place.1, id.clone()));
         let status = match &goes_up_in {
             None => 400,
@@ -255,7 +255,7 @@ impl Play {
             self.living.remove(&(place.1, ended.to_owned()));
         }
 
-        let mut sent = sent(method, place, own.as_deref());
+        let mut sent = sent(method, place, own);
         sent.answer = traffic::answer(status, None);
         let seen = self.send(sent, goes_up_in.as_deref(), &calls);
         assert_eq!(seen.reply.is_some(), is_recovered, "{method}: who answers?");
