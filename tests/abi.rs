@@ -46,6 +46,7 @@ mod abi {
     pub mod shared_data;
     pub mod status;
     pub mod stream;
+    pub mod sweep;
     pub mod trace;
     pub mod turmoil;
     pub mod vm;
