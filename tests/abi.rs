@@ -33,6 +33,7 @@ mod abi {
     pub mod image;
     pub mod imports;
     pub mod journey;
+    pub mod ledger;
     pub mod length;
     pub mod local_reply;
     pub mod module;
@@ -61,6 +62,7 @@ mod abi {
     mod forgotten;
     mod framing;
     mod holding;
+    mod isolation;
     mod line;
     mod missing;
     mod mixing;
