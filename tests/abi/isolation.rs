@@ -29,8 +29,11 @@ const EVENTS: usize = 160;
 /// All that is under way ends within so many looks of half a second: no timeout is longer than a minute.
 const PATIENCE: usize = 200;
 
+/// The headers that tell a caller.
+type Evidence = &'static [(&'static str, &'static str)];
+
 /// Callers whose evidence looks alike: what they show, and where they come from.
-const CALLERS: [(&str, &[(&str, &str)], [u8; 4]); 6] = [
+const CALLERS: [(&str, Evidence, [u8; 4]); 6] = [
     ("ann", &[("authorization", "k")], [10, 0, 0, 1]),
     ("bob", &[("x-api-key", "k")], [10, 0, 0, 1]),
     (

@@ -5,11 +5,13 @@ use std::rc::Rc;
 
 use super::status::{Answered, Status};
 
+type Bytes = Rc<[u8]>;
+
 /// Envoy's shared data: one map, values with a token of their last write.
 #[derive(Clone, Default)]
 pub struct SharedData {
     // Thousands of replays begin with a copy.
-    entries: HashMap<Rc<[u8]>, (Rc<[u8]>, u32)>,
+    entries: HashMap<Bytes, (Bytes, u32)>,
     writes: u32,
 }
 
