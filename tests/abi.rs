@@ -33,6 +33,7 @@ mod abi {
     pub mod image;
     pub mod imports;
     pub mod journey;
+    pub mod ledger;
     pub mod length;
     pub mod local_reply;
     pub mod module;
@@ -46,6 +47,7 @@ mod abi {
     pub mod shared_data;
     pub mod status;
     pub mod stream;
+    pub mod sweep;
     pub mod trace;
     pub mod turmoil;
     pub mod vm;
@@ -60,6 +62,7 @@ mod abi {
     mod forgotten;
     mod framing;
     mod holding;
+    mod isolation;
     mod line;
     mod missing;
     mod mixing;

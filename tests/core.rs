@@ -9,6 +9,10 @@
 
 #[path = "core/driver.rs"]
 mod driver;
+#[path = "core/failures.rs"]
+mod failures;
+#[path = "core/faulty.rs"]
+mod faulty;
 #[path = "core/run.rs"]
 mod run;
 mod scenario;

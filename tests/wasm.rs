@@ -9,6 +9,8 @@
 
 #[path = "core/driver.rs"]
 mod driver;
+#[path = "core/faulty.rs"]
+mod faulty;
 #[path = "core/run.rs"]
 mod run;
 mod scenario;

@@ -57,8 +57,8 @@ impl Call<'_> {
         } else {
             self.allocate(&value)?
         };
-        self.put(pointer_at, &at.to_le_bytes())?;
-        self.put(size_at, &length(&value).to_le_bytes())
+        self.write(pointer_at, &at.to_le_bytes())?;
+        self.write(size_at, &length(&value).to_le_bytes())
     }
 
     /// Hands over the token of a value in the shared data.
@@ -68,11 +68,25 @@ impl Call<'_> {
         } else {
             token
         };
-        self.put(at, &token.to_le_bytes())
+        self.write(at, &token.to_le_bytes())
+    }
+
+    /// Hands over a number.
+    pub fn put(&mut self, at: u32, number: &[u8]) -> Answered {
+        let number = self.garbled(number);
+        self.write(at, &number)
+    }
+
+    /// Whether the host is to read another key in the place of the one that it is asked for.
+    pub fn mistakes_key_by(&self) -> Option<usize> {
+        match self.fault {
+            Some(Fault::Other(n)) => Some(n),
+            _ => None,
+        }
     }
 
     /// Writes into the module's memory.
-    pub fn put(&mut self, at: u32, bytes: &[u8]) -> Answered {
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Answered {
         let memory = self.memory()?;
         memory
             .write(&mut self.caller, at as usize, bytes)
@@ -80,14 +94,8 @@ impl Call<'_> {
     }
 
     fn garbled(&self, value: &[u8]) -> Vec<u8> {
-        let mut value = value.to_vec();
-        match self.fault {
-            Some(Fault::Empty) => value.clear(),
-            Some(Fault::Cut) => value.truncate(value.len() / 2),
-            Some(Fault::Lying) => value.iter_mut().take(4).for_each(|byte| *byte = 0x7F),
-            Some(Fault::NoCas | Fault::Status(_)) | None => {}
-        }
-        value
+        self.fault
+            .map_or_else(|| value.to_vec(), |fault| fault.garbled(value))
     }
 
     fn allocate(&mut self, value: &[u8]) -> Result<u32, Status> {
@@ -100,7 +108,7 @@ impl Call<'_> {
         let at = allocate
             .call(&mut self.caller, length(value))
             .expect("the module allocates memory for the host");
-        self.put(at, value)?;
+        self.write(at, value)?;
         Ok(at)
     }
 

@@ -46,7 +46,7 @@ pub struct Host {
     effective: Option<u32>,
     called: bool,
     pub metrics: Vec<Metric>,
-    tokens: u32,
+    pub tokens: u32,
 }
 
 #[derive(Clone, Copy, Debug)]

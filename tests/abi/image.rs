@@ -13,18 +13,20 @@ pub struct Image {
     tick: Option<Tick>,
     /// The queues that the VM registered are its own in every process that begins with the same state.
     number: VmNumber,
+    tokens: u32,
+    contexts: u32,
 }
 
 const PAGE: usize = 4096;
 
 impl Vm {
-    /// All that tells this VM from a new instance while no stream is open: its memory, and what the host keeps.
-    pub fn image(&self) -> Image {
+    /// All that tells this VM from a new instance: its memory, and what the host keeps. Nothing while streams or calls
+    /// are open.
+    pub fn image(&self) -> Option<Image> {
         let host = self.store.data();
-        assert!(
-            host.streams.is_empty() && host.calls.is_empty(),
-            "an image is taken between streams"
-        );
+        if !(host.streams.is_empty() && host.calls.is_empty()) {
+            return None;
+        }
         let memory = host
             .memory
             .expect("the module has a memory")
@@ -34,13 +36,15 @@ impl Vm {
             .enumerate()
             .filter(|(_, page)| page.iter().any(|byte| *byte != 0));
         let pages = used.map(|(n, page)| (n * PAGE, page.to_vec())).collect();
-        Image {
+        Some(Image {
             size: memory.len(),
             pages,
             metrics: host.metrics.clone(),
             tick: host.tick,
             number: host.number,
-        }
+            tokens: host.tokens,
+            contexts: self.contexts,
+        })
     }
 
     /// A VM as it was when the image was taken, in a process whose state was taken then or later.
@@ -56,8 +60,11 @@ impl Vm {
         for (at, page) in &image.pages {
             bytes[*at..at + page.len()].copy_from_slice(page);
         }
-        vm.host().metrics.clone_from(&image.metrics);
-        vm.host().tick = image.tick;
+        vm.contexts = image.contexts;
+        let host = vm.host();
+        host.metrics.clone_from(&image.metrics);
+        host.tick = image.tick;
+        host.tokens = image.tokens;
         vm
     }
 }

@@ -117,7 +117,10 @@ fn shared_data(linker: &mut Linker<Host>) -> Result<()> {
             answer(env, "proxy_get_shared_data", |call| {
                 let key = call.bytes(key, key_size)?;
                 let (value, cas) = call.host().world.state().shared_data.read(&key)?;
-                call.give(&value, value_at, size_at)?;
+                let other = call.mistakes_key_by();
+                let other =
+                    other.and_then(|n| call.host().world.state().shared_data.other(&key, n));
+                call.give(&other.unwrap_or(value), value_at, size_at)?;
                 call.give_token(cas, cas_at)
             })
         },

@@ -74,7 +74,7 @@ fn an_image_of_a_worker_keeps_its_queues() {
     let before = World::new("{}");
     let worker = before.worker();
     register(&before, &worker);
-    let image = worker.vm().image();
+    let image = worker.vm().image().expect("no stream is open");
     let world = World::with(before.state().clone());
     let worker = world.employ(Vm::of(&image, &world));
     let other = world.worker();

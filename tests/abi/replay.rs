@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::calls::HttpCall;
 use super::exchange::Exchange;
+use super::faults::Faults;
 use super::flow::Passed;
 use super::head::{Head, Headers, Reply};
 use super::image::Image;
@@ -78,17 +79,21 @@ pub struct Stage {
     turn: usize,
 }
 
+/// A stage between two steps, to be had again.
+pub struct Scene {
+    state: State,
+    vms: Vec<Image>,
+    manner: Manner,
+    headers_held: bool,
+    turn: usize,
+}
+
 impl Stage {
     pub fn new(scenario: &Scenario, manner: Manner) -> Self {
         let held = scenario.config["hold_request_headers"] == true;
         let may_wait = manner.headers_may_wait_alone || held;
-        let start = Start::of(&scenario.config.to_string(), may_wait, manner.workers);
-        let world = World::with(start.state.clone());
-        let workers = start
-            .vms
-            .iter()
-            .map(|image| world.employ(Vm::of(image, &world)))
-            .collect();
+        let config = scenario.config.to_string();
+        let (world, workers) = process(&config, may_wait, manner.workers);
         Self {
             world,
             workers,
@@ -98,20 +103,53 @@ impl Stage {
         }
     }
 
+    /// The stage as it is now; nothing if something is under way. What was logged and recorded is left out.
+    pub fn scene(&self) -> Option<Scene> {
+        let images = self.workers.iter().map(|worker| worker.vm().image());
+        let vms = images.collect::<Option<Vec<_>>>()?;
+        let mut state = self.world.state().clone();
+        state.log.clear();
+        state.faults = Faults::default();
+        Some(Scene {
+            state,
+            vms,
+            manner: self.manner,
+            headers_held: self.headers_held,
+            turn: self.turn,
+        })
+    }
+
+    /// A stage as it was then.
+    pub fn again(scene: &Scene) -> Self {
+        let (world, workers) = employ(&scene.state, &scene.vms);
+        Self {
+            world,
+            workers,
+            manner: scene.manner,
+            headers_held: scene.headers_held,
+            turn: scene.turn,
+        }
+    }
+
     /// Acts all steps out and shows each.
     pub fn play(&mut self, scenario: &Scenario, mut look: impl FnMut(&World, usize, Sight<'_>)) {
         for (n, step) in scenario.steps.iter().enumerate() {
-            match step {
-                Step::Advance(by, calls) => {
-                    let made = self.advance(*by, calls);
-                    look(&self.world, n, Sight::Advance(calls, &made));
-                }
-                Step::Exchange(exchange) => {
-                    // No exchange begins in the same moment as the one before it.
-                    self.world.advance(Duration::from_millis(1));
-                    let seen = self.exchange(exchange);
-                    look(&self.world, n, Sight::Exchange(exchange, &seen));
-                }
+            self.step(step, |world, sight| look(world, n, sight));
+        }
+    }
+
+    /// Acts one step out and shows it.
+    pub fn step(&mut self, step: &Step, look: impl FnOnce(&World, Sight<'_>)) {
+        match step {
+            Step::Advance(by, calls) => {
+                let made = self.advance(*by, calls);
+                look(&self.world, Sight::Advance(calls, &made));
+            }
+            Step::Exchange(exchange) => {
+                // No exchange begins in the same moment as the one before it.
+                self.world.advance(Duration::from_millis(1));
+                let seen = self.exchange(exchange);
+                look(&self.world, Sight::Exchange(exchange, &seen));
             }
         }
     }
@@ -210,6 +248,19 @@ impl Stage {
     }
 }
 
+/// A process that has just started.
+pub fn process(config: &str, headers_may_wait_alone: bool, workers: usize) -> (World, Vec<Worker>) {
+    let start = Start::of(config, headers_may_wait_alone, workers);
+    employ(&start.state, &start.vms)
+}
+
+fn employ(state: &State, vms: &[Image]) -> (World, Vec<Worker>) {
+    let world = World::with(state.clone());
+    let employ = |image| world.employ(Vm::of(image, &world));
+    let workers = vms.iter().map(employ).collect();
+    (world, workers)
+}
+
 /// A process right after its start. Thousands of replays begin like this, so each configuration starts once.
 struct Start {
     state: State,
@@ -227,7 +278,9 @@ impl Start {
         }
         let world = World::new(config);
         world.state().headers_may_wait_alone = headers_may_wait_alone;
-        let vms = (0..workers).map(|_| world.worker().vm().image()).collect();
+        let started = (0..workers).map(|_| world.worker().vm().image());
+        let vms = started.map(|image| image.expect("nothing is under way"));
+        let vms = vms.collect();
         let start = Rc::new(Self {
             state: world.state().clone(),
             vms,

@@ -1,19 +1,24 @@
 //! What the VMs of a process share besides queues: keys with values, and where "random" bytes come from.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::status::{Answered, Status};
+
+type Bytes = Rc<[u8]>;
 
 /// Envoy's shared data: one map, values with a token of their last write.
 #[derive(Clone, Default)]
 pub struct SharedData {
-    entries: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+    // Thousands of replays begin with a copy.
+    entries: HashMap<Bytes, (Bytes, u32)>,
     writes: u32,
 }
 
 impl SharedData {
     pub fn read(&self, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
-        self.entries.get(key).cloned().ok_or(Status::NOT_FOUND)
+        let (value, token) = self.entries.get(key).ok_or(Status::NOT_FOUND)?;
+        Ok((value.to_vec(), *token))
     }
 
     /// A token is only looked at if the key is there: no key can be created conditionally. Token 0 means "anyhow".
@@ -25,9 +30,21 @@ impl SharedData {
             return Err(Status::CAS_MISMATCH);
         }
         self.writes += 1;
-        self.entries
-            .insert(key.to_vec(), (value.to_vec(), self.writes));
+        self.entries.insert(key.into(), (value.into(), self.writes));
         Ok(())
+    }
+
+    /// What stands under another key: the nth of those that have a value, from this key on and round.
+    pub fn other(&self, key: &[u8], n: usize) -> Option<Vec<u8>> {
+        let full = self
+            .entries
+            .iter()
+            .filter(|(_, (value, _))| !value.is_empty());
+        let named = full.map(|(other, (value, _))| (other.as_ref(), value.as_ref()));
+        let mut others: Vec<(&[u8], &[u8])> = named.filter(|(other, _)| *other != key).collect();
+        others.sort_by_key(|(other, _)| (*other < key, *other));
+        let (_, value) = others.get(n % others.len().max(1))?;
+        Some(value.to_vec())
     }
 
     /// How many keys there are, and the bytes in keys and values.

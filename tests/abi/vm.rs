@@ -21,7 +21,7 @@ pub struct Vm {
     instance: Instance,
     callbacks: BTreeMap<&'static str, u64>,
     instructions: u64,
-    contexts: u32,
+    pub(super) contexts: u32,
 }
 
 impl Vm {

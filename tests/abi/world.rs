@@ -274,6 +274,11 @@ impl World {
         self.state().faults.add(None, When::Nth(nth), fault);
     }
 
+    /// From the nth call from now on all go wrong, whatever their names.
+    pub fn fail_from(&self, nth: usize, fault: Fault) {
+        self.state().faults.add(None, When::From(nth), fault);
+    }
+
     /// Nothing goes wrong any more.
     pub fn heal(&self) {
         self.state().faults.clear();

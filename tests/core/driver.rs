@@ -16,12 +16,15 @@ use mcp_session_filter::reply::Reply;
 use mcp_session_filter::seat::Ticket;
 use mcp_session_filter::subrequest::Subrequest;
 
+use crate::faulty::Faulty;
 use crate::scenario::{self, Answer, Call, HeaderLines, tokens};
-use crate::testing::FakePlatform;
+
+/// After so many ticks of a second nobody waits any more.
+const TICKS: usize = 400;
 
 /// A proxy with the filter's core in it.
 pub struct Envoy {
-    pub platform: FakePlatform,
+    pub platform: Faulty,
     plugin: Plugin,
 }
 
@@ -87,7 +90,7 @@ impl Envoy {
     /// The platform in memory, unlike a host, makes keys once they are written: so large tables cost nothing.
     pub fn without_tables(config: &[u8]) -> Self {
         let config = Config::parse(config).unwrap();
-        let platform = FakePlatform::default();
+        let platform = Faulty::default();
         // No time since 1970 is none at all.
         platform.advance(1_790_000_000_000);
         platform.set_attribute("xds.cluster_name", "server");
@@ -122,7 +125,8 @@ impl Envoy {
             let ticket = Ticket { number: 1, vm: 1 };
             let platform = &self.platform;
             let expired = self.plugin.expire(platform, slot, ticket);
-            if let Some((seat, holder)) = expired.unwrap() {
+            // Where the store fails, the next round looks again.
+            if let Ok(Some((seat, holder))) = expired {
                 let errand = Errand::close(seat, ticket, *holder, None);
                 run(&self.plugin, platform, errand, &mut made, &mut answers);
             }
@@ -167,6 +171,12 @@ impl Envoy {
         }
         let mut answers = exchange.calls.iter();
         stream.run_errands(&mut answers);
+        for _ in 0..TICKS {
+            if !stream.state.waits_at_seat() {
+                break;
+            }
+            stream.tick(&mut answers);
+        }
         assert!(!stream.state.holds_request(), "it still waits");
         if let Some(answer) = &exchange.answer {
             let flags = if answer.is_unreachable {
@@ -179,10 +189,12 @@ impl Envoy {
             self.platform.set_attribute("response.flags", flags);
         }
         if stream.seen.reply.is_none() && is_ours {
-            stream.answer(
-                exchange.answer.as_ref().expect("it reached the server"),
-                &mut answers,
-            );
+            // Something has gone wrong if there is none.
+            let refusal = Answer {
+                status: 500,
+                ..Answer::default()
+            };
+            stream.answer(exchange.answer.as_ref().unwrap_or(&refusal), &mut answers);
         }
         stream.over()
     }
@@ -195,7 +207,7 @@ fn plugin(config: Config) -> Plugin {
 /// One request, and what the host keeps for it.
 struct Stream<'a> {
     plugin: &'a Plugin,
-    platform: &'a FakePlatform,
+    platform: &'a Faulty,
     state: Exchange,
     ids: Option<Box<Ids>>,
     /// Nothing changes in headers that have gone on.
@@ -278,6 +290,18 @@ impl Stream<'_> {
         }
     }
 
+    /// So does the shell for all that wait.
+    fn tick<'c>(&mut self, answers: &mut impl Iterator<Item = &'c Call>) {
+        self.platform.advance(1_000);
+        let state = std::mem::take(&mut self.state);
+        let Woken::Request(state, step) = state.ticked(self.plugin, self.platform) else {
+            panic!("it waited with its request");
+        };
+        self.state = state;
+        self.obey(step, None);
+        self.run_errands(answers);
+    }
+
     fn answer<'c>(&mut self, answer: &Answer, calls: &mut impl Iterator<Item = &'c Call>) {
         let headers = headers_of(answer);
         let edit = self
@@ -288,6 +312,7 @@ impl Stream<'_> {
         let state = std::mem::take(&mut self.state);
         let (next, mut step) = state.answer_headers(self.plugin, self.platform, &headers);
         self.state = next;
+        let mut ticks = 0;
         loop {
             self.note(&step.signals);
             let state = std::mem::take(&mut self.state);
@@ -307,7 +332,16 @@ impl Stream<'_> {
                     };
                     (self.state, step) = (state, next);
                 }
-                AnswerAction::Wait(_, None) => panic!("nothing wakes it"),
+                AnswerAction::Wait(_, None) => {
+                    ticks += 1;
+                    assert!(ticks < TICKS, "nothing wakes it");
+                    self.platform.advance(1_000);
+                    let Woken::Answer(state, next) = state.ticked(self.plugin, self.platform)
+                    else {
+                        panic!("it waited with its answer");
+                    };
+                    (self.state, step) = (state, next);
+                }
                 AnswerAction::Reply(reply) => {
                     self.state = state;
                     self.seen.reply = Some(reply);
@@ -336,7 +370,8 @@ impl Stream<'_> {
         for signal in signals {
             if let Signal::Attends(seat, session) = signal {
                 let (seats, now) = (&self.plugin.seats, self.platform.now());
-                seats.touch(self.platform, seat, session, now).unwrap();
+                // Refused, its lease is not renewed.
+                let _ = seats.touch(self.platform, seat, session, now);
             }
         }
     }
@@ -356,7 +391,7 @@ impl Stream<'_> {
 /// Runs an errand to its end.
 fn run<'c>(
     plugin: &Plugin,
-    platform: &FakePlatform,
+    platform: &Faulty,
     mut errand: Errand,
     made: &mut Vec<Subrequest>,
     answers: &mut impl Iterator<Item = &'c Call>,
