@@ -1,12 +1,13 @@
 """The filter crashes in a worker: what that costs, what it does not, and where it shows."""
 
+import json
 import re
 
 import pytest
 from monitoring import alert_rules
 from processes import ROOT
 from real_envoy import EnvoyConfig, RealEnvoy
-from silent_client import SilentClient
+from silent_client import INITIALIZE, SilentClient, request
 
 # `make chaos` builds it as well.
 TRAPPING = ROOT / "target/chaos/mcp_session_filter.wasm"
@@ -23,9 +24,9 @@ class CrashedEnvoy(RealEnvoy):
             super().assert_filter_lives()
 
 
-@pytest.fixture
-def envoy(fake_server):
-    config = EnvoyConfig(fake_server.port, {"hold_request_headers": True})
+@pytest.fixture(params=[{"hold_request_headers": True}])
+def envoy(fake_server, request):
+    config = EnvoyConfig(fake_server.port, request.param)
     config.plugin["vm_config"]["code"]["local"]["filename"] = str(TRAPPING)
     # Envoy loads a filter again only so long after it last did: a second, if nothing else is said.
     config.plugin["reload_config"] = {"backoff": {"base_interval": "0.01s"}}
@@ -54,3 +55,18 @@ def test_a_crash_is_counted_where_the_alert_looks(envoy):
     crash(envoy)
     SilentClient(envoy.port).initialize()
     envoy.wait_for_stat(name, 1)
+
+
+@pytest.mark.parametrize("envoy", [{"hold_request_headers": True, "on_reinitialize": "queue"}], indirect=True)
+def test_who_waited_in_a_crash_holds_up_nobody_and_is_gone_once_its_client_is(envoy):
+    holder, waiting, next_one = (SilentClient(envoy.port, [("x-api-key", name)]) for name in ("one", "two", "three"))
+    holder.initialize()
+    forgotten = waiting.send("POST", "/mcp", body=json.dumps(request("initialize", INITIALIZE)).encode())
+    envoy.wait_for_stat("wasmcustom.mcp_session.queued", 1)
+    crash(envoy)
+    assert holder.delete().status == 200
+    assert next_one.initialize().status == 200
+    active = "http.mcp.downstream_rq_active"
+    assert envoy.stats(f"^{re.escape(active)}$") == {active: 1}
+    forgotten.close()
+    envoy.wait_for_stat(active, 0)
