@@ -1,6 +1,7 @@
 """A real Envoy under load while servers die, the filter crashes and is replaced, and clients leave.
 
-Every answer is judged. At the end nothing may be left: no request that hangs, no client that can't work, no place in line.
+Every answer is judged. At the end nothing may be left: no request that hangs, no client that can't work, no place in
+line.
 """
 
 import argparse

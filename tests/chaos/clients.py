@@ -65,7 +65,7 @@ class Wire:
 
 
 # So much longer does a client think that comes seldom: it meets a server that was killed long after that.
-SELDOM = 30
+SELDOM = 20
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""What is done to a scene: each says which failures the README documents for it, and for how long they may still come."""
+"""What is done to a scene; each says which failures are documented for it, and for how long they may still come."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from clients import Client
 from ledger import Disturbance
 from live_envoy import rebuilt
-from scene import MODES, plugin_of
+from modes import MODES, listener, plugin_of
 from verdict import SESSION_GONE
 
 # `recover_failed`: for a second after a recovery that failed nobody tries again.
@@ -81,8 +81,8 @@ def behave(mode):
 
 async def configure(scene, **_):
     """Envoy gets the filter's configuration in other words."""
-    for listener in scene.listeners.values():
-        value = plugin_of(listener)["configuration"]
+    for one in scene.listeners.values():
+        value = plugin_of(one)["configuration"]
         value["value"] += " "
     await scene.update()
 
@@ -93,14 +93,14 @@ builds = itertools.count(1)
 async def rebuild(scene, module, **_):
     """Envoy gets another build of the filter, with the same `vm_id`."""
     path = rebuilt(scene.folder, f"build-{next(builds)}", module)
-    for listener in scene.listeners.values():
-        plugin_of(listener)["vm_config"]["code"]["local"]["filename"] = str(path)
+    for one in scene.listeners.values():
+        plugin_of(one)["vm_config"]["code"]["local"]["filename"] = str(path)
     await scene.update()
 
 
 async def remove(scene, name, dice, **_):
     """A listener is taken away and comes back."""
-    await scene.update({other: listener for other, listener in scene.listeners.items() if other != name})
+    await scene.update({other: one for other, one in scene.listeners.items() if other != name})
     await asyncio.sleep(dice.uniform(0, 0.5))
     await scene.update()
 
@@ -111,7 +111,7 @@ async def add(scene, name, dice, module, **_):
     name = "forward" if name == "queue" else name
     template = scene.listeners[name]
     path = plugin_of(template)["vm_config"]["code"]["local"]["filename"]
-    scene.listeners["added"] = scene.listener(template, "added", path, server=name, vm_id=f"added-{next(builds)}")
+    scene.listeners["added"] = listener(template, "added", path, mode=name, vm_id=f"added-{next(builds)}")
     await scene.update()
     crowd = [("silent", "x", False), ("echoing", "y", True)]
     clients = [
