@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "chaos"))
 from clients import Client  # noqa: E402
 from disturbances import KINDS, Deck  # noqa: E402
 from ledger import Disturbance, Ledger  # noqa: E402
-from scene import MODES  # noqa: E402
+from modes import MODES  # noqa: E402
 from verdict import CROSSED, FAILURES, FORGOTTEN, HUNG, RIGHT, SESSION_GONE, WRONG, Asked, Verdict, judge  # noqa: E402
 
 ASKED = Asked("caller-x-a", 7, "token-1-silent")
