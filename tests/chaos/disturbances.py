@@ -10,14 +10,14 @@ from clients import Client
 from ledger import Disturbance
 from live_envoy import rebuilt
 from modes import MODES, listener, plugin_of
-from verdict import SESSION_GONE
+from verdict import ALREADY_GONE, SESSION_GONE
 
 # `recover_failed`: for a second after a recovery that failed nobody tries again.
 RETRIED = 1
 # Envoy loads a VM that crashed again with its next request, but after crash upon crash it waits, at most so long.
 RELOADED = 10
 # A server that can't be reached, and who waits in line for it.
-DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue"})
+DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue", ALREADY_GONE})
 # Who recovers a session then may fail, too.
 FAILING = DOWN | {SESSION_GONE}
 SPOILED = FAILING | {"nonsense", "5xx server"}
