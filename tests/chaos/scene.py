@@ -14,7 +14,7 @@ from processes import ROOT, Process
 
 HERE = ROOT / "tests/chaos"
 # Longer than any request takes that is not held up by something: so an update of a listener cuts none.
-DRAIN = 12
+DRAIN = 15
 # Name, caller and whether it echoes its session id, for each client of a listener. Names end in the caller's.
 CROWD = [("silent", "a", False), ("echoing", "b", True), ("silent", "c", False), ("mate", "c", False)]
 CROWD += [("echoing", "d", True), ("mate", "d", True), ("seldom", "e", False), ("seldom", "f", True)]
