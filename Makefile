@@ -167,7 +167,7 @@ test-e2e: build $(E2E_PARTS) $(KUBERNETES_PARTS) ## the filter in a real Envoy, 
 	$(call say,end to end)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m $(QUICK)
 
-test-e2e-long: build $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_CODEC) ## end to end under load and with more servers
+test-e2e-long: build trapping $(E2E_PARTS) $(OTHER_SERVERS) $(OTHER_CODEC) ## end to end under load and with more servers
 	$(call say,end to end: under load and with more servers)
 	@$(RUN_PYTHON) -m pytest $(E2E) -m long
 

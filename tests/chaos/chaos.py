@@ -1,6 +1,7 @@
 """A real Envoy under load while servers die, the filter crashes and is replaced, and clients leave.
 
-Every answer is judged. At the end nothing may be left: no request that hangs, no client that can't work, no place in line.
+Every answer is judged. At the end nothing may be left: no request that hangs, no client that can't work, no place in
+line.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parents[1] / "envoy")]
-from disturbances import KINDS, Deck, configure, disturb  # noqa: E402
+from disturbances import KINDS, Deck, configure, disturb, without_effect  # noqa: E402
 from left_over import at_once, left_over, names  # noqa: E402
 from processes import ROOT  # noqa: E402
 from scene import Scene  # noqa: E402
@@ -71,6 +72,7 @@ async def run(scene, options, seed):
     say(began, "until Envoy holds nothing")
     problems += await asyncio.to_thread(left_over, scene)
     problems += await at_once(scene)
+    problems += without_effect(scene)
     # Envoy lets go of filters that it has replaced when it makes the next one.
     await configure(scene)
     await asyncio.to_thread(scene.envoy.await_drained)

@@ -17,38 +17,33 @@ PATIENCE = 25
 tokens = itertools.count()
 
 
+# An older connection is not used again: so none is in use when its listener has been replaced and the drain time ends.
+AGE = 2
+
+
 class Wire:
     """A connection that is opened anew when it has ended."""
 
     def __init__(self, port):
         self.port = port
         self._reader = self._writer = None
-        self._used = False
+        self._opened = 0.0
 
     async def exchange(self, data):
         """The answer; None if the connection ended before one had come whole."""
-        answer, untouched = await self._try(data)
-        if untouched:
-            # It had ended while nobody used it, as idle connections may: HTTP clients try once more.
-            answer, _ = await self._try(data)
-        return answer
-
-    async def _try(self, data):
-        if self._writer is None:
+        if self._writer and (self._reader.at_eof() or time.monotonic() - self._opened > AGE):
+            self.close()
+        if not self._writer:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
-            self._used = False
-        was_used, self._used = self._used, True
+            self._opened = time.monotonic()
         answer = None
-        try:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             self._writer.write(data)
             await self._writer.drain()
             answer = await read_message(self._reader, is_answer=True)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.close()
-            return None, False
         if answer is None or "close" in (answer.header("connection") or ""):
             self.close()
-        return answer, answer is None and was_used
+        return answer
 
     async def leave(self, data, after):
         """Sends a request, and goes without its answer."""
@@ -65,7 +60,7 @@ class Wire:
 
 
 # So much longer does a client think that comes seldom: it meets a server that was killed long after that.
-SELDOM = 30
+SELDOM = 20
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""What is done to a scene: each says which failures the README documents for it, and for how long they may still come."""
+"""What is done to a scene; each says which failures are documented for it, and for how long they may still come."""
 
 import asyncio
 import itertools
@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from clients import Client
 from ledger import Disturbance
 from live_envoy import rebuilt
-from scene import MODES, plugin_of
-from verdict import SESSION_GONE
+from modes import MODES, listener, plugin_of
+from verdict import ALREADY_GONE, SESSION_GONE
 
 # `recover_failed`: for a second after a recovery that failed nobody tries again.
 RETRIED = 1
 # Envoy loads a VM that crashed again with its next request, but after crash upon crash it waits, at most so long.
 RELOADED = 10
 # A server that can't be reached, and who waits in line for it.
-DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue"})
+DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue", ALREADY_GONE})
 # Who recovers a session then may fail, too.
 FAILING = DOWN | {SESSION_GONE}
 SPOILED = FAILING | {"nonsense", "5xx server"}
-CRASH = frozenset({"503 crash"})
-# The session that it had just opened is nobody's, and the line waits until its place counts as free.
-ERRAND = CRASH | {"500 busy", "503 queue"}
+# If that was at work on a session where clients take turns, the line stands still until its place counts as free.
+CRASH = frozenset({"503 crash", "503 queue"})
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Kind:
     tail: float = 0
     # Whether it touches all listeners, or one.
     everywhere: bool = False
-    # Whether Envoy forgets what waits in the filter meanwhile.
-    forgets: bool = False
+    # The filter's callback that crashes: Envoy forgets what waits there.
+    crashes_in: str = ""
 
 
 async def kill(scene, name, dice, **_):
@@ -81,8 +80,8 @@ def behave(mode):
 
 async def configure(scene, **_):
     """Envoy gets the filter's configuration in other words."""
-    for listener in scene.listeners.values():
-        value = plugin_of(listener)["configuration"]
+    for one in scene.listeners.values():
+        value = plugin_of(one)["configuration"]
         value["value"] += " "
     await scene.update()
 
@@ -93,14 +92,14 @@ builds = itertools.count(1)
 async def rebuild(scene, module, **_):
     """Envoy gets another build of the filter, with the same `vm_id`."""
     path = rebuilt(scene.folder, f"build-{next(builds)}", module)
-    for listener in scene.listeners.values():
-        plugin_of(listener)["vm_config"]["code"]["local"]["filename"] = str(path)
+    for one in scene.listeners.values():
+        plugin_of(one)["vm_config"]["code"]["local"]["filename"] = str(path)
     await scene.update()
 
 
 async def remove(scene, name, dice, **_):
     """A listener is taken away and comes back."""
-    await scene.update({other: listener for other, listener in scene.listeners.items() if other != name})
+    await scene.update({other: one for other, one in scene.listeners.items() if other != name})
     await asyncio.sleep(dice.uniform(0, 0.5))
     await scene.update()
 
@@ -111,7 +110,7 @@ async def add(scene, name, dice, module, **_):
     name = "forward" if name == "queue" else name
     template = scene.listeners[name]
     path = plugin_of(template)["vm_config"]["code"]["local"]["filename"]
-    scene.listeners["added"] = scene.listener(template, "added", path, server=name, vm_id=f"added-{next(builds)}")
+    scene.listeners["added"] = listener(template, "added", path, mode=name, vm_id=f"added-{next(builds)}")
     await scene.update()
     crowd = [("silent", "x", False), ("echoing", "y", True)]
     clients = [
@@ -138,9 +137,9 @@ def trap(place):
 
 async def trap_call(scene, dice, **_):
     """The filter opens a session for a client, and crashes at the answer."""
-    # Where it does so by itself.
-    name = dice.choice(["reuse", "queue"])
-    await passer_by(scene, name, dice).vanish(trap="call")
+    # Of a caller who has none yet, where the filter opens them.
+    caller = f"caller-reuse-t{next(builds)}"
+    await Client(scene, "reuse", caller, f"passer-{caller}", False, False, dice.random()).vanish(trap="call")
 
 
 async def vanish(scene, name, dice, **_):
@@ -168,9 +167,9 @@ KINDS = [
     Kind("filter updated", rebuild, everywhere=True),
     Kind("listener removed, added", remove, frozenset({"refused", "cut"})),
     Kind("listener added, other vm_id", add),
-    Kind("filter crashes at a request", trap("request"), CRASH, RELOADED, everywhere=True, forgets=True),
-    Kind("filter crashes at an answer", trap("answer"), CRASH, RELOADED, everywhere=True, forgets=True),
-    Kind("filter crashes at its own call", trap_call, ERRAND, RELOADED, everywhere=True, forgets=True),
+    Kind("filter crashes at a request", trap("request"), CRASH, RELOADED, True, "proxy_on_request_headers"),
+    Kind("filter crashes at an answer", trap("answer"), CRASH, RELOADED, True, "proxy_on_response_headers"),
+    Kind("filter crashes at its own call", trap_call, CRASH, RELOADED, True, "proxy_on_http_call_response"),
 ]
 
 
@@ -192,8 +191,17 @@ class Deck:
 async def disturb(scene, kind, name, dice, module):
     """Does it once."""
     listeners = frozenset([*MODES, "added"]) if kind.everywhere else frozenset({name, "added"})
-    noted = scene.ledger.begin(Disturbance(kind.name, listeners, kind.excuses, kind.tail, kind.forgets))
+    noted = scene.ledger.begin(Disturbance(kind.name, listeners, kind.excuses, kind.tail, bool(kind.crashes_in)))
     try:
         await kind.act(scene=scene, name=name, dice=dice, module=module)
     finally:
         noted.end()
+
+
+def without_effect(scene):
+    """The kinds of crashes that were asked for and never came."""
+    log = scene.envoy.process.err.lines
+    for kind in KINDS:
+        crashed = any(f"Function: {kind.crashes_in} failed" in line for line in log)
+        if kind.crashes_in and kind.name in scene.ledger.rows and not crashed:
+            yield f"{kind.name}: it never did"

@@ -86,8 +86,9 @@ class Ledger:
             row.requests += 1
             row.kinds[kind] += 1
         if kind in BAD:
-            names = sorted({one.name for one in amid}) or [QUIET]
-            self.complaints.append(f"{kind} at {listener}, amid {', '.join(names)}, in {done - sent:.1f} s: {verdict.kind} {verdict.why}")
+            names = ", ".join(sorted({one.name for one in amid}) or [QUIET])
+            took = f"{done - sent:.1f} s"
+            self.complaints.append(f"{kind} at {listener}, amid {names}, after {took}: {verdict.kind} {verdict.why}")
         return kind
 
     @property

@@ -1,7 +1,7 @@
 """An MCP server that misbehaves on demand: server.py NAME LIFE PORT one|many
 
-Each answer names the session that it was given in, whose that is, who asked, and what for. Lines on the input say how it
-behaves from then on: `be MODE SEED`.
+Each answer names the session that it was given in, whose that is, who asked, and what for. Lines on the input say how
+it behaves from then on: `be MODE SEED`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A real Envoy under a steady load for a long time: its memory, how long calls take, and what came of them, over time."""
+"""A real Envoy under a steady load: its memory, how long calls take, and what came of them, over a long time."""
 
 import argparse
 import asyncio
@@ -13,9 +13,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "bench"), str(HERE.parents[1] / "envoy")]
 from left_over import at_once, left_over, names  # noqa: E402
 from load import cpu_clock  # noqa: E402
+from modes import MODES  # noqa: E402
 from processes import ROOT  # noqa: E402
 from real_envoy import MODULE  # noqa: E402
-from scene import MODES, Scene  # noqa: E402
+from scene import Scene  # noqa: E402
 from terminal import bold, faint  # noqa: E402
 
 RESULTS = ROOT / "target/soak/soak.json"
@@ -52,6 +53,12 @@ def look(scene, began, clock, before):
     return sample
 
 
+def say(sample):
+    at, requests = int(sample["at"]), sample["totals"].get("requests", 0)
+    words = f"{requests} requests, RSS {sample['rss']:.1f} MiB, Envoy's CPU {100 * sample['cpu']:.0f} %"
+    print(faint(f"  {at // 60}:{at % 60:02} {words}"), flush=True)
+
+
 async def run(scene, seconds):
     work = [asyncio.create_task(client.run()) for client in scene.clients]
     clock = cpu_clock(scene.envoy.process.pid)
@@ -62,14 +69,7 @@ async def run(scene, seconds):
         scene.times.clear()
         while time.monotonic() - began < seconds:
             samples.append(look(scene, began, clock, samples[-1] if samples else None))
-            last = samples[-1]
-            print(
-                faint(
-                    f"  {int(last['at']) // 60}:{int(last['at']) % 60:02} {last['totals'].get('requests', 0)} requests, "
-                    f"RSS {last['rss']:.1f} MiB, Envoy's CPU {100 * last['cpu']:.0f} %"
-                ),
-                flush=True,
-            )
+            say(samples[-1])
             # A look at each time: nothing is awaited.
             await asyncio.sleep(PERIOD)
         samples.append(look(scene, began, clock, samples[-1]))
@@ -92,9 +92,10 @@ def summary(scene, samples):
     lines = [
         f"requests            {requests} in {seconds:.0f} s, {requests / seconds:.0f} each second",
         f"Envoy's CPU         {100 * busy:.1f} % of a core, {1e6 * busy * seconds / requests:.0f} µs for a request",
-        f"RSS                 {first['rss']:.1f} MiB, after a tenth {settled['rss']:.1f}, at the end {last['rss']:.1f}",
-        f"allocated           {first['allocated']:.1f} MiB, after a tenth {settled['allocated']:.1f}, at the end {last['allocated']:.1f}",
     ]
+    for key, name in {"rss": "RSS", "allocated": "allocated"}.items():
+        values = [f"{sample[key]:.1f}" for sample in (first, settled, last)]
+        lines.append(f"{name:<20}{values[0]} MiB, after a tenth of the time {values[1]}, at the end {values[2]}")
     for name in MODES:
         found = [sample["latency"][name] for sample in samples if name in sample["latency"]]
         p50, p99 = (statistics.median(one[key] for one in found) for key in ("p50", "p99"))

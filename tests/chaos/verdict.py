@@ -9,8 +9,21 @@ RIGHT, CROSSED, WRONG = "right", "crossed", "wrong"
 HUNG = "hung"
 # The client has to open a new session.
 SESSION_GONE = "4xx session"
+# A DELETE of a session that the server has lost: nothing is left to be done.
+ALREADY_GONE = "404 to DELETE"
 # What may be documented for a disturbance.
-FAILURES = ("refused", "cut", "307", SESSION_GONE, "500 busy", "5xx server", "502", "503 queue", "503 upstream")
+FAILURES = (
+    "refused",
+    "cut",
+    "307",
+    SESSION_GONE,
+    ALREADY_GONE,
+    "500 busy",
+    "5xx server",
+    "502",
+    "503 queue",
+    "503 upstream",
+)
 FAILURES += ("503 crash", "504", "nonsense")
 # It waited in a filter that crashed: Envoy forgets it there until its client leaves.
 FORGOTTEN = "forgotten in a crash"
@@ -53,6 +66,8 @@ def judge(asked, answer):
     if status in (200, 202) or no_stream:
         return judge_good(asked, answer, status, text, session)
     kind = failure(status, text, answer)
+    if kind == SESSION_GONE and status == 404 and asked.method == "DELETE":
+        kind = ALREADY_GONE
     return Verdict(kind or WRONG, None, f"{asked} got {status} {text[:200]}")
 
 

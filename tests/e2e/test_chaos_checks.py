@@ -17,8 +17,20 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "chaos"))
 from clients import Client  # noqa: E402
 from disturbances import KINDS, Deck  # noqa: E402
 from ledger import Disturbance, Ledger  # noqa: E402
-from scene import MODES  # noqa: E402
-from verdict import CROSSED, FAILURES, FORGOTTEN, HUNG, RIGHT, SESSION_GONE, WRONG, Asked, Verdict, judge  # noqa: E402
+from modes import MODES  # noqa: E402
+from verdict import (  # noqa: E402
+    ALREADY_GONE,
+    CROSSED,
+    FAILURES,
+    FORGOTTEN,
+    HUNG,
+    RIGHT,
+    SESSION_GONE,
+    WRONG,
+    Asked,
+    Verdict,
+    judge,
+)
 
 ASKED = Asked("caller-x-a", 7, "token-1-silent")
 RESULT = {"session": "x.1.1.caller-x-a", "owner": "caller-x-a", "caller": "caller-x-a", "token": "token-1-silent"}
@@ -99,6 +111,12 @@ def test_an_answer_that_was_cut_amid_the_askers_own_name_is_no_others():
 )
 def test_a_failure_has_the_name_of_its_cause(status, body, kind):
     assert judge(ASKED, answer(status=status, body=body)).kind == kind
+
+
+def test_a_delete_in_a_lost_session_has_a_name_of_its_own():
+    lost = answer(status=404, body=b'{"error": {"message": "unknown session"}}')
+    assert judge(Asked("caller-x-a", None, method="DELETE"), lost).kind == ALREADY_GONE
+    assert judge(Asked("caller-x-a", None, method="GET"), lost).kind == SESSION_GONE
 
 
 def ledger_with(excuses, began=10.0, ended=12.0, tail=1.0, forgets=False):
