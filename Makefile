@@ -220,7 +220,7 @@ msrv: ## the module builds with the oldest Rust that Cargo.toml names
 	else cat target/msrv.log; echo "    NOT TRIED: Rust $(MSRV) can't be installed here"; fi
 
 reproducible: build ## the same module from other folders, by Cargos with other homes
-	$(call say,the module, built in two other folders)
+	$(call say,the module from two other folders)
 	@for name in a a-longer/name; do \
 		copy=$(CURDIR)/target/reproducible/$$name; rm -rf $$copy; mkdir -p $$copy/home; \
 		cp -r Cargo.toml Cargo.lock Makefile src $$copy; \

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::json::{Mark, Member, Walk};
+use crate::session::ProtocolVersion;
 
 /// The longest `initialize` that can be sent in a client's place, in bytes.
 pub const INITIALIZE_BYTES: usize = 8 * 1024;
@@ -49,6 +50,8 @@ impl Initialize {
     pub fn for_anybody(&self) -> Option<Vec<u8>> {
         let message: Value = serde_json::from_slice(without_mark(&self.body)).ok()?;
         let version = message.pointer("/params/protocolVersion")?.as_str()?;
+        // It goes up with the credentials of another caller: no place for a text of this one's choice.
+        ProtocolVersion::parse(version.as_bytes())?;
         let body = json!({
             "jsonrpc": "2.0",
             "id": 0,
@@ -134,6 +137,28 @@ mod tests {
         );
         let none = parse(r#"{"id":1,"method":"initialize"}"#).unwrap().1;
         assert_eq!(none, of("{ }"));
+    }
+
+    #[test]
+    fn nothing_but_a_version_of_one_client_goes_up_for_another() {
+        let for_anybody = |version: &str, capabilities: &str| {
+            let body = format!(
+                r#"{{"id":"secret","method":"initialize","params":{{"protocolVersion":{version},
+                    "capabilities":{capabilities},"clientInfo":{{"name":"secret"}}}}}}"#
+            );
+            let initialize = Initialize::parse(body.into_bytes()).unwrap();
+            initialize
+                .for_anybody()
+                .map(|body| String::from_utf8(body).unwrap())
+        };
+        let body = for_anybody(r#""2025-11-25""#, "{}").unwrap();
+        assert!(body.contains(r#""protocolVersion":"2025-11-25""#), "{body}");
+        assert!(!body.contains("secret"), "{body}");
+        assert_eq!(for_anybody(r#""2025-11-25""#, r#"{"roots":{}}"#), None);
+        let long = format!("\"{}\"", "1".repeat(ProtocolVersion::MAX_BYTES + 1));
+        for odd in ["1", "null", r#""""#, r#""a b""#, r#""\u0000""#, &long] {
+            assert_eq!(for_anybody(odd, "{}"), None, "{odd}");
+        }
     }
 
     #[test]

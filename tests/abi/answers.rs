@@ -103,8 +103,9 @@ fn a_refusal_of_envoys_own_says_nothing_of_a_session_and_does_not_wait() {
             request.headers_only().answer(&Reply::new(status));
             assert_eq!(worker.calls().len(), asks, "{status} {details}");
             assert_eq!(request.is_answered(), asks == 0, "{status} {details}");
-            let calls = worker.calls();
-            calls.iter().for_each(|call| worker.reset(call));
+            for call in &worker.calls() {
+                worker.reset(call);
+            }
             request.close();
             lives(&world, &worker);
         }

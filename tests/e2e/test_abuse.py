@@ -104,6 +104,20 @@ def test_a_query_is_no_part_of_a_path(fake_server, victim, path):
     assert fake_server.last.path == path
 
 
+@pytest.mark.parametrize("mode", ["forward", "reuse", "queue"])
+def test_a_path_of_60_kb_is_one_like_any_other(fake_server, mode):
+    config = EnvoyConfig(fake_server.port, {"hold_request_headers": True, "paths": ["/mcp*"], "on_reinitialize": mode})
+    config.connection_manager["max_request_headers_kb"] = 256
+    with RealEnvoy(config) as envoy:
+        client = SilentClient(envoy.port, VICTIM, authority=next(authorities))
+        paths = [f"/mcp/{end}" + "a" * 60_000 for end in "xy"]
+        sessions = [client.initialize(path=path).session for path in paths]
+        assert [client.list_tools(path=path).result["session"] for path in paths] == sessions
+        fake_server.sessions.clear()
+        # Nothing so long is written down, so in line or not, each may be brought back or not.
+        assert {client.list_tools(path=path).status for path in paths} <= {200, 404}
+
+
 def test_a_whole_address_in_the_place_of_a_path_is_that_address(fake_server, victim):
     assert victim.list_tools(path=f"http://{victim.authority}/mcp").result["session"] == victim.session
     assert victim.list_tools(path="http://other.test/mcp").status == 400

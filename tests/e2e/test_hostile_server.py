@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from real_envoy import EnvoyConfig, RealEnvoy
+from real_envoy import EnvoyConfig, RealEnvoy, ReplicasConfig
 from scripted_server import JSON, Answer, FakeMcpServer
 from silent_client import SilentClient, request
 
@@ -15,9 +15,9 @@ ENVOYS_BOUND = 32 * MIB
 class HostileServer(FakeMcpServer):
     """Answers what it has a script for, by method, as that says; all else as an honest one."""
 
-    def __init__(self):
+    def __init__(self, name="session"):
         self.scripts = {}
-        super().__init__()
+        super().__init__(name)
 
     def _answer(self, request):
         honest = super()._answer(request)
@@ -70,3 +70,23 @@ def test_an_answer_beyond_envoys_own_bound_is_none(server):
         server.scripts.clear()
         session = client.initialize().session
         assert client.list_tools().result["session"] == session
+
+
+@pytest.mark.parametrize("mode", ["forward", "reuse"])
+def test_a_server_sends_its_sessions_to_no_other_host(mode):
+    """Neither the answer that a client asked for nor the one that the filter asked for names a host by itself."""
+    host = "x-mcp-upstream-host"
+    with HostileServer("a") as one, HostileServer("b") as other:
+        for server, victim in ((one, other), (other, one)):
+            named = (host, f"127.0.0.1:{victim.port}")
+            server.scripts["initialize"] = lambda answer, named=named: Answer(
+                answer.status, [named, *answer.headers], answer.body
+            )
+        settings = {"hold_request_headers": True, "upstream_host_header": host, "on_reinitialize": mode}
+        with RealEnvoy(ReplicasConfig([one.port, other.port, other.port], settings)) as envoy:
+            for number in range(6):
+                client = SilentClient(envoy.port, [("x-api-key", f"{number}")])
+                opened = client.initialize()
+                assert opened.header(host) is None
+                assert client.list_tools().result["session"] == opened.session
+            assert envoy.counter("recovered") == 0
