@@ -22,6 +22,9 @@ pub mod config;
 mod driver;
 #[path = "fuzz/events.rs"]
 pub mod events;
+#[path = "core/faulty.rs"]
+#[allow(dead_code, reason = "here no call goes wrong")]
+mod faulty;
 #[path = "fuzz/headers.rs"]
 pub mod headers;
 #[path = "fuzz/ids.rs"]
