@@ -55,7 +55,10 @@ pub fn check(json: &[u8]) {
     }
     if let Some(object) = object {
         let again = Value::Object(object).to_string();
-        assert_eq!(parsed, Config::parse(again.as_bytes()), "written anew");
+        let again = Config::parse(again.as_bytes());
+        // A large number may be shown otherwise: it is not read to the last digit.
+        let key = |error: ConfigError| error.key;
+        assert_eq!(parsed.map_err(key), again.map_err(key), "written anew");
     } else if parsed.is_ok() {
         assert_eq!(json.trim_ascii(), b"", "no object, and no error");
         assert_eq!(parsed, Ok(Config::default()));
