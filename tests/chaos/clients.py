@@ -95,7 +95,7 @@ class Client:
             await self.pause()
             return False
         ok = await self.notify("notifications/initialized")
-        for _ in range(2 if self.seldom else self.dice.randint(3, 12)):
+        for _ in range(2 if self.seldom else self.dice.randint(6, 24)):
             await self.pause()
             if self.scene.over.is_set():
                 break

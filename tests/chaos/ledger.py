@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from verdict import CROSSED, FAILURES, FORGOTTEN, HUNG, RIGHT, WRONG
 
 QUIET = "none"
+# In seconds: nothing but what was forgotten is under way for so long when Envoy ends it.
+LONG = 8
 LOST = "lost"
 BAD = (WRONG, CROSSED, LOST, HUNG)
 HEAD = ("disturbance", "times", "requests", "right", "documented", *BAD, "documented errors")
@@ -33,6 +35,9 @@ class Disturbance:
     def touches(self, listener, sent, done):
         over = self.ended is not None and sent > self.ended + self.tail
         return listener in self.listeners and done >= self.began and not over
+
+    def forgets_what_came(self, sent):
+        return self.forgets and (self.ended is None or sent <= self.ended)
 
     def may_cause(self, kind):
         """Whether a request of this kind counts in its row."""
@@ -73,10 +78,12 @@ class Ledger:
         """Counts a request, and says what it counts as: what is not documented is wrong."""
         amid = self.amid(listener, sent, done)
         kind = verdict.kind
-        if kind in FAILURES and not any(kind in one.excuses for one in amid):
+        # Envoy may end it before its client does, when it drains what has been replaced.
+        is_undocumented = kind in FAILURES and not any(kind in one.excuses for one in amid)
+        if kind == HUNG or (kind == "cut" and is_undocumented and done - sent > LONG):
+            kind = FORGOTTEN if any(one.forgets_what_came(sent) for one in amid) else kind
+        if is_undocumented and kind != FORGOTTEN:
             kind = WRONG
-        if kind == HUNG and any(one.forgets and (one.ended is None or sent <= one.ended) for one in amid):
-            kind = FORGOTTEN
         self.totals["requests"] += 1
         self.totals[kind] += 1
         # What is documented for some of them is theirs.

@@ -12,7 +12,7 @@ COMMON = {
     "replay_timeout": "3s",
     # Clients here open sessions far more often than others do, and the bodies of their `initialize`s have to be there
     # still when a server is killed.
-    "memory": {"bulk_slots": 4096},
+    "memory": {"bulk_slots": 8192},
     "session": {"lease": "1s", "queue_timeout": "10s"},
 }
 MODES = {

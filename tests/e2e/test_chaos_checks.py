@@ -158,6 +158,10 @@ def test_only_what_was_under_way_in_a_crash_may_be_forgotten_in_it():
     ledger = ledger_with((), forgets=True)
     assert ledger.note("x", 11, 40, Verdict(HUNG)) == FORGOTTEN
     assert ledger.note("x", 12.5, 40, Verdict(HUNG)) == HUNG
+    # Envoy may have ended it, which takes as long as its drain time.
+    assert ledger.note("x", 11, 25, Verdict("cut")) == FORGOTTEN
+    assert ledger.note("x", 12.5, 25, Verdict("cut")) == WRONG
+    assert ledger.note("x", 11, 12, Verdict("cut")) == WRONG
 
 
 class FakeScene:
