@@ -81,6 +81,18 @@ fn the_session_learned_last_is_the_latest_of_its_endpoint_only() {
 }
 
 #[test]
+fn a_session_is_found_at_its_own_endpoint_only() {
+    let mut record = record(&[session(1, "a", 0), session(2, "b", 0)]);
+    let id = SessionId::parse(b"a").unwrap();
+    for (endpoint, is_found) in [(1, true), (2, false), (3, false)] {
+        let endpoint = digest(endpoint);
+        assert_eq!(record.session(&endpoint, &id).is_some(), is_found);
+        assert_eq!(record.living(&endpoint, &id).is_some(), is_found);
+        assert_eq!(record.session_mut(&endpoint, &id).is_some(), is_found);
+    }
+}
+
+#[test]
 fn an_id_learned_again_is_remembered_once() {
     let record = record(&[session(1, "a", 0), session(1, "b", 0), session(1, "a", 9)]);
     assert_eq!(ids(&record), ["b", "a"]);
