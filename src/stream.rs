@@ -143,8 +143,7 @@ impl Stream {
             Err(error) if self.exchange.holds_answer() => {
                 self.exchange.lose_body();
                 self.note(&[Signal::Failed(error)]);
-                self.leave_request();
-                return Flow::Go;
+                return self.leave_request();
             }
             Err(error) => return self.failed(error),
         };
@@ -477,9 +476,8 @@ impl Stream {
 
     /// The host refused a call: the request goes on as it is, with what of it waits for its ids.
     fn failed(&mut self, error: PlatformError) -> Flow {
-        let flow = self.answer_failed(error);
-        self.leave_request();
-        flow
+        self.answer_failed(error);
+        self.leave_request()
     }
 
     /// The host refused a call: the answer goes on as it is. A request that still streams has its ids translated on.

@@ -53,6 +53,12 @@ impl Stream {
         if restored.is_ok() {
             return self.failed(error);
         }
+        self.stop(error)
+    }
+
+    /// The host takes a body neither rewritten nor as it was: nothing more of it may go up, with the length of another or
+    /// with a gap. Whatever becomes of the answer.
+    fn stop(&mut self, error: PlatformError) -> Flow {
         let words = "the filter could neither rewrite this request nor leave it as it was";
         self.note(&[Signal::Failed(error)]);
         self.exchange = Exchange::Passing;
@@ -60,7 +66,6 @@ impl Stream {
         if let Err(error) = self.reply(&Reply::error(500, b"null", words)) {
             self.note(&[Signal::Failed(error)]);
         }
-        // Whatever becomes of the answer: the request must not go on with the length of another.
         Flow::Wait
     }
 
@@ -80,18 +85,17 @@ impl Stream {
     pub(super) fn forward_body(&mut self, piece: Piece) -> Flow {
         let Piece { size, ended, bytes } = piece;
         match self.translate_ids(size, ended, bytes) {
-            Ok(None) => {}
+            Ok(None) => Flow::Go,
             // One that was answered before all of it came has an answer: it ends nothing any more.
             Ok(Some(rewritten)) if rewritten.is_lost_cancel && self.exchange.awaits_answer() => {
-                return self.drop_cancel(ended, &rewritten.waited);
+                self.drop_cancel(ended, &rewritten.waited)
             }
             Ok(Some(rewritten)) => self.replace_request(size, &rewritten),
             Err(error) => {
-                self.leave_request();
                 self.note(&[Signal::Failed(error)]);
+                self.leave_request()
             }
         }
-        Flow::Go
     }
 
     /// The piece with ids of the filter's own, where they are translated.
@@ -116,23 +120,34 @@ impl Stream {
         Ok(Some(rewritten))
     }
 
-    pub(super) fn replace_request(&mut self, size: usize, rewritten: &Rewritten) {
+    fn replace_request(&mut self, size: usize, rewritten: &Rewritten) -> Flow {
         if rewritten.body == rewritten.original {
-            return;
+            return Flow::Go;
         }
-        if let Err(error) = host::set_buffer(Buffer::RequestBody, size, &rewritten.body) {
-            // The piece goes on as it came: so does what waited for it.
-            let _ = host::set_buffer(Buffer::RequestBody, 0, &rewritten.waited);
-            self.forget_tail();
-            self.note(&[Signal::Failed(error)]);
-        }
+        let replaced = host::set_buffer(Buffer::RequestBody, size, &rewritten.body);
+        let Err(error) = replaced else {
+            return Flow::Go;
+        };
+        // The piece goes on as it came: so does what waited for it.
+        self.forget_tail();
+        self.note(&[Signal::Failed(error)]);
+        self.put_before(&rewritten.waited)
     }
 
     /// The rest of the request's body goes on as it comes, behind what waits of it.
-    pub(super) fn leave_request(&mut self) {
+    pub(super) fn leave_request(&mut self) -> Flow {
         let waiting = self.ids.as_mut().map(|ids| ids.leave_request());
-        if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
-            let _ = host::set_buffer(Buffer::RequestBody, 0, &waiting);
+        self.put_before(&waiting.unwrap_or_default())
+    }
+
+    /// What waited of the request's body goes on in front of the piece that is shown.
+    fn put_before(&mut self, waited: &[u8]) -> Flow {
+        if waited.is_empty() {
+            return Flow::Go;
+        }
+        match host::set_buffer(Buffer::RequestBody, 0, waited) {
+            Ok(()) => Flow::Go,
+            Err(error) => self.stop(error),
         }
     }
 
