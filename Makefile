@@ -258,7 +258,7 @@ demo-replicas: build $(VENVS)/tests/.installed $(NPM_STAMP) ## three replicas: E
 demo-restart: build $(E2E_PARTS) ## the official clients and a server that restarts 20 times, without and with the filter
 	@$(RUN_PYTHON) envoy/demo_restart.py
 
-bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=27 SECONDS=0.5, twelve minutes
+bench: build $(BENCH_PARTS) ## what requests cost beside Envoy alone and other filters: ROUNDS=27 SECONDS=0.5, ten minutes
 	@$(RUN_PYTHON) tests/bench/bench.py --rounds $(ROUNDS) --seconds $(SECONDS)
 	@$(VENVS)/bench/bin/python tests/bench/plots.py target/bench/results.json
 

@@ -22,7 +22,7 @@ DOWN = frozenset({"503 upstream", "cut", "307", "502", "504", "503 queue", ALREA
 FAILING = DOWN | {SESSION_GONE}
 SPOILED = FAILING | {"nonsense", "5xx server"}
 # If that was at work on a session where clients take turns, the line stands still until its place counts as free. An answer
-# that is under way through it is cut.
+# that was under way through it is cut.
 CRASH = frozenset({"503 crash", "503 queue", "cut"})
 
 

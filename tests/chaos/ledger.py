@@ -39,6 +39,10 @@ class Disturbance:
     def forgets_what_came(self, sent):
         return self.forgets and (self.ended is None or sent <= self.ended)
 
+    def documents(self, kind, sent):
+        """A crash cuts what was under way in it, and nothing that came later."""
+        return kind in self.excuses and (kind != "cut" or not self.forgets or self.forgets_what_came(sent))
+
     def may_cause(self, kind):
         """Whether a request of this kind counts in its row."""
         return self.forgets if kind == FORGOTTEN else kind not in FAILURES or kind in self.excuses
@@ -79,10 +83,10 @@ class Ledger:
         amid = self.amid(listener, sent, done)
         kind = verdict.kind
         # Envoy may end it before its client does, when it drains what has been replaced.
-        is_undocumented = kind in FAILURES and not any(kind in one.excuses for one in amid)
-        if kind == HUNG or (kind == "cut" and is_undocumented and done - sent > LONG):
-            kind = FORGOTTEN if any(one.forgets_what_came(sent) for one in amid) else kind
-        if is_undocumented and kind != FORGOTTEN:
+        may_be_forgotten = kind == HUNG or (kind == "cut" and done - sent > LONG)
+        if may_be_forgotten and any(one.forgets_what_came(sent) for one in amid):
+            kind = FORGOTTEN
+        elif kind in FAILURES and not any(one.documents(kind, sent) for one in amid):
             kind = WRONG
         self.totals["requests"] += 1
         self.totals[kind] += 1

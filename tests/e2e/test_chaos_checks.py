@@ -164,6 +164,12 @@ def test_only_what_was_under_way_in_a_crash_may_be_forgotten_in_it():
     assert ledger.note("x", 11, 12, Verdict("cut")) == WRONG
 
 
+def test_a_crash_cuts_nothing_that_came_after_it():
+    ledger = ledger_with({"cut"}, forgets=True)
+    assert ledger.note("x", 11, 12.5, Verdict("cut")) == "cut"
+    assert ledger.note("x", 12.5, 12.9, Verdict("cut")) == WRONG
+
+
 class FakeScene:
     delays = (0,)
 
