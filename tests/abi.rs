@@ -16,6 +16,7 @@ mod abi {
     pub mod bodies;
     pub mod callers;
     pub mod calls;
+    pub mod cast;
     pub mod client;
     pub mod cost;
     pub mod crowd;
@@ -29,6 +30,7 @@ mod abi {
     pub mod guest;
     pub mod head;
     pub mod header_maps;
+    pub mod history;
     pub mod host;
     pub mod image;
     pub mod imports;

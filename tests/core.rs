@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+#[path = "abi/attempt.rs"]
+mod attempt;
 #[path = "core/driver.rs"]
 mod driver;
 #[path = "core/failures.rs"]

@@ -4,12 +4,12 @@
 //! all of them, and that the statuses which `make test` leaves out come to just the same.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::faults::{Fault, Made};
 use super::sweep::{Look, Rehearsal, Trouble};
-use crate::scenario::{self, Level, Scenario};
+use crate::scenario::replays::{assert_none_failed, for_each, with_few_slots};
+use crate::scenario::{self, Level};
 
 /// Known ones (proxy-wasm ABI 0.2.1, `proxy_status_t`), and such as the SDK does not know.
 const STATUSES: [u32; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 77, 255, u32::MAX];
@@ -20,6 +20,8 @@ const CAS_MISMATCH: u32 = 8;
 /// A failure that nothing can be made of.
 const INTERNAL_FAILURE: u32 = 10;
 
+/// As few as let callers have a session each.
+const SLOTS: u32 = 16;
 /// How many other keys are read in the place of the right one.
 const OTHERS: usize = 4;
 
@@ -113,7 +115,6 @@ fn statuses_of(call: &Made) -> &'static [u32] {
 fn told_apart(call: &Made) -> &'static [u32] {
     match call.name {
         "proxy_get_header_map_pairs"
-        | "proxy_get_header_map_value"
         | "proxy_get_buffer_bytes"
         | "proxy_get_property"
         | "proxy_get_shared_data" => &[NOT_FOUND],
@@ -137,9 +138,7 @@ fn garbage_of(call: &Made, others: usize) -> Vec<Fault> {
         "proxy_get_header_map_pairs" | "proxy_dequeue_shared_queue" | "proxy_get_buffer_bytes" => {
             &[Empty, Cut, Lying, Garbage, Zeros, Ones, Junk][..]
         }
-        "proxy_get_header_map_value" | "proxy_get_property" => {
-            &[Empty, Cut, Garbage, Zeros, Ones, Junk]
-        }
+        "proxy_get_property" => &[Empty, Cut, Garbage, Zeros, Ones, Junk],
         "proxy_get_log_level"
         | "proxy_get_current_time_nanoseconds"
         | "proxy_register_shared_queue"
@@ -198,39 +197,33 @@ impl Sweep {
     }
 }
 
-/// Sweeps over all scenarios, on all processors.
+/// Sweeps over all scenarios.
 fn sweep_all(sweep: impl Fn(&Rehearsal, &mut Sweep) + Sync) {
     let began = Instant::now();
-    let scenarios: Vec<_> = scenario::at(Level::Abi)
+    let scenarios = scenario::at(Level::Abi);
+    let scenarios: Vec<_> = scenarios
         .iter()
-        .map(with_few_slots)
+        .map(|scenario| with_few_slots(scenario, SLOTS))
         .collect();
-    let (next, all) = (AtomicUsize::new(0), Mutex::new(Sweep::default()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let rehearsal = Rehearsal::of(scenario);
-                    let mut own = Sweep::default();
-                    sweep(&rehearsal, &mut own);
-                    println!(
-                        "{:5} replays of {:4} calls, {:2} failed: {}.json: '{}'",
-                        own.replays,
-                        rehearsal.calls.len(),
-                        own.failed.len(),
-                        scenario.file,
-                        scenario.name
-                    );
-                    for what in own.failed.iter().take(3) {
-                        println!("      {what}");
-                    }
-                    let mut all = all.lock().expect("no thread panicked");
-                    all.replays += own.replays;
-                    all.failed.extend(own.failed);
-                }
-            });
+    let all = Mutex::new(Sweep::default());
+    for_each(&scenarios, |scenario| {
+        let rehearsal = Rehearsal::of(scenario);
+        let mut own = Sweep::default();
+        sweep(&rehearsal, &mut own);
+        println!(
+            "{:5} replays of {:4} calls, {:2} failed: {}.json: '{}'",
+            own.replays,
+            rehearsal.calls.len(),
+            own.failed.len(),
+            scenario.file,
+            scenario.name
+        );
+        for what in own.failed.iter().take(3) {
+            println!("      {what}");
         }
+        let mut all = all.lock().expect("no thread panicked");
+        all.replays += own.replays;
+        all.failed.extend(own.failed);
     });
     let Sweep { replays, failed } = all.into_inner().expect("no thread panicked");
     println!(
@@ -238,20 +231,5 @@ fn sweep_all(sweep: impl Fn(&Rehearsal, &mut Sweep) + Sync) {
         scenarios.len(),
         began.elapsed().as_secs()
     );
-    let shown: Vec<_> = failed.iter().take(20).cloned().collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {replays} replays failed, such as:\n{}",
-        failed.len(),
-        shown.join("\n")
-    );
-}
-
-/// Each replay begins with a copy of all that is in the slots.
-fn with_few_slots(scenario: &Scenario) -> Scenario {
-    let mut scenario = scenario.clone();
-    if scenario.config.get("memory").is_none() {
-        scenario.config["memory"] = serde_json::json!({"slots": 16, "bulk_slots": 16});
-    }
-    scenario
+    assert_none_failed(replays, &failed);
 }

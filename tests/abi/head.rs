@@ -17,7 +17,7 @@ impl Headers {
             .collect()
     }
 
-    /// The first line of that name: all that Envoy's `proxy_get_header_map_value` shows.
+    /// The first line of that name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.all(name).first().copied()
     }

@@ -27,20 +27,6 @@ pub fn define(linker: &mut Linker<Host>) -> Result<()> {
     )?;
     linker.func_wrap(
         "env",
-        "proxy_get_header_map_value",
-        |env: Env, map: u32, key: u32, key_size: u32, value_at: u32, size_at: u32| {
-            answer(env, "proxy_get_header_map_value", |call| {
-                let key = call.text(key, key_size)?.to_ascii_lowercase();
-                let value = readable(call.host(), map)?
-                    .first(&key)
-                    .ok_or(Status::NOT_FOUND)?
-                    .to_vec();
-                call.give(&value, value_at, size_at)
-            })
-        },
-    )?;
-    linker.func_wrap(
-        "env",
         "proxy_replace_header_map_value",
         |env: Env, map: u32, key: u32, key_size: u32, value: u32, value_size: u32| {
             answer(env, "proxy_replace_header_map_value", |call| {

@@ -2,14 +2,17 @@
 //! gets a session of somebody else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::attempt::attempt;
 use crate::driver::{Envoy, Seen};
 use crate::faulty::{Call, Fault};
+use crate::scenario::replays::{assert_none_failed, for_each, with_few_slots};
 use crate::scenario::{self, Answer, Exchange, Level, Request, Scenario, Step, tokens};
 
+/// As few as let callers have a session each.
+const SLOTS: u32 = 8;
 /// How far apart two failing calls are in `make test`.
 const APART: usize = 4;
 
@@ -59,59 +62,31 @@ fn pairs(calls: &[Call], apart: usize, faults: &[Fault], replay: &mut dyn FnMut(
     }
 }
 
-/// Has each scenario replayed, on all processors.
+/// Has each scenario replayed.
 fn sweep(replays_of: impl Fn(&[Call], &mut dyn FnMut(Failing<'_>)) + Sync) {
-    let scenarios: Vec<_> = scenario::at(Level::Core)
+    let scenarios = scenario::at(Level::Core);
+    let scenarios: Vec<_> = scenarios
         .iter()
-        .map(with_few_slots)
+        .map(|scenario| with_few_slots(scenario, SLOTS))
         .collect();
-    let (next, replays, failed) = (
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-        Mutex::new(Vec::new()),
-    );
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let fresh = Envoy::new(scenario.config.to_string().as_bytes());
-                    let envoy = fresh.copy();
-                    envoy.platform.record();
-                    let envoy = play(envoy, scenario, false);
-                    replays_of(&envoy.platform.recorded(), &mut |failing| {
-                        replays.fetch_add(1, Ordering::Relaxed);
-                        let run = || replay(&fresh, scenario, failing);
-                        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-                            let what = panic.downcast::<String>().map(|what| *what);
-                            let what = what.unwrap_or_else(|_| "a panic".to_owned());
-                            let (file, name) = (&scenario.file, &scenario.name);
-                            let mut failed = failed.lock().unwrap();
-                            failed.push(format!("{file}.json '{name}' {failing:?}: {what}"));
-                        }
-                    });
-                }
-            });
-        }
+    let (replays, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    for_each(&scenarios, |scenario| {
+        let fresh = Envoy::new(scenario.config.to_string().as_bytes());
+        let envoy = fresh.copy();
+        envoy.platform.record();
+        let envoy = play(envoy, scenario, false);
+        replays_of(&envoy.platform.recorded(), &mut |failing| {
+            replays.fetch_add(1, Ordering::Relaxed);
+            if let Err(what) = attempt(|| replay(&fresh, scenario, failing)) {
+                let (file, name) = (&scenario.file, &scenario.name);
+                let mut failed = failed.lock().unwrap();
+                failed.push(format!("{file}.json '{name}' {failing:?}: {what}"));
+            }
+        });
     });
     let (replays, failed) = (replays.into_inner(), failed.into_inner().unwrap());
     println!("{replays} replays of {} scenarios", scenarios.len());
-    let shown: Vec<_> = failed.iter().take(20).cloned().collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {replays} replays failed, such as:\n{}",
-        failed.len(),
-        shown.join("\n")
-    );
-}
-
-/// Each replay begins with a copy of all that is in the slots.
-fn with_few_slots(scenario: &Scenario) -> Scenario {
-    let mut scenario = scenario.clone();
-    if scenario.config.get("memory").is_none() {
-        scenario.config["memory"] = serde_json::json!({"slots": 8, "bulk_slots": 8});
-    }
-    scenario
+    assert_none_failed(replays, &failed);
 }
 
 fn replay(fresh: &Envoy, scenario: &Scenario, (faults, broken): Failing<'_>) {

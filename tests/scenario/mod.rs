@@ -27,6 +27,7 @@
 mod parse;
 mod parts;
 mod reader;
+pub mod replays;
 pub mod tokens;
 mod verdict;
 
