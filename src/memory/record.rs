@@ -435,7 +435,10 @@ impl Input<'_> {
         };
         let rewritten = match (self.text()?, self.short_text()?) {
             (b"", b"") => None,
-            (path, authority) => Some(Rewritten::parse(path, authority)?),
+            // What is written down has lost its query: one that has it is none of ours.
+            (path, authority) => {
+                Some(Rewritten::parse(path, authority).filter(|it| it.path() == path)?)
+            }
         };
         let host = self.host()?;
         let id = SessionId::parse(self.text()?)?;

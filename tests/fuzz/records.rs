@@ -47,7 +47,7 @@ fn check_seat(bytes: &[u8]) {
 
 fn check_reply(bytes: &[u8]) {
     if let Some(reply) = Reply::decode(bytes) {
-        assert_eq!(Reply::decode(&reply.encode()), Some(reply));
+        assert!(reply.encode() == bytes, "there is one way to write it");
     }
 }
 

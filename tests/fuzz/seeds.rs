@@ -8,7 +8,7 @@ use crate::bodies::{Case, Random, damage};
 /// How often each seed is damaged.
 const DAMAGES: u64 = 100;
 
-fn replay(target: &str, check: impl Fn(&[u8])) {
+fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
     let mut paths: Vec<_> = fs::read_dir(folder.join(target))
         .unwrap()
@@ -16,8 +16,12 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
         .collect();
     paths.sort();
     assert!(paths.len() > 1, "{target} has seeds");
-    for path in &paths {
-        let seed = fs::read(path).unwrap();
+    println!("{target}: {} seeds", paths.len());
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+fn replay(target: &str, check: impl Fn(&[u8])) {
+    for seed in seeds(target) {
         check(&Case::new(0, seed.clone()).body);
         for number in 1..=DAMAGES {
             let mut random = Random(number);
@@ -28,7 +32,16 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
             check(&Case::new(number, bytes).body);
         }
     }
-    println!("{target}: {} seeds", paths.len());
+}
+
+/// All texts that differ from one in one byte.
+fn with_one_byte_changed(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let places = (0..text.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte)));
+    places.map(|(at, byte)| {
+        let mut changed = text.to_vec();
+        changed[at] = byte;
+        changed
+    })
 }
 
 #[test]
@@ -49,6 +62,14 @@ fn an_event_stream_is_read_as_the_obvious_reader_reads_it() {
 #[test]
 fn what_is_written_down_is_read_back_or_refused_and_is_nobody_elses() {
     replay("records", crate::records::check);
+}
+
+#[test]
+fn what_is_written_down_has_no_second_spelling_one_byte_away() {
+    let seeds = seeds("records");
+    for (number, changed) in (0..).zip(seeds.iter().flat_map(|seed| with_one_byte_changed(seed))) {
+        crate::records::check(&Case::new(number, changed).body);
+    }
 }
 
 #[test]
