@@ -1,9 +1,9 @@
 //! What it takes to open a session once more: the `initialize` that opened it, in shared data, for a fixed number of
-//! sessions. The one that was kept the longest goes.
+//! sessions. The least recently used one goes.
 //!
 //! ```text
 //! whose    32 bytes   the digest of the session
-//! kept      8 bytes   milliseconds, little-endian
+//! used      8 bytes   milliseconds, little-endian: when it was kept, or its session's use was last written down
 //! body     all that is left
 //! ```
 
@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::initialize::INITIALIZE_BYTES;
 use crate::input::Input;
 use crate::memory::CODEC;
-use crate::platform::{PlatformError, Store};
+use crate::platform::{PlatformError, Store, Stored};
 use crate::table::Table;
 use crate::time::Millis;
 
@@ -60,17 +60,36 @@ impl Initializes {
             let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
             let mut input = Input(&stored.value);
             let is_own = input.digest() == Some(*whose);
-            let kept = input.number().filter(|_| !is_own).unwrap_or_default();
-            if best.is_none_or(|(least, _)| Millis(kept) < least) {
-                best = Some((Millis(kept), slot));
+            let used = input.number().filter(|_| !is_own).unwrap_or_default();
+            if best.is_none_or(|(least, _)| Millis(used) < least) {
+                best = Some((Millis(used), slot));
             }
             if is_own {
                 break;
             }
         }
         let Some((_, slot)) = best else { return Ok(()) };
-        let value = [whose.as_bytes(), &now.0.to_le_bytes()[..], body].concat();
+        let value = encode(whose, now, body);
         store.write(&self.table.key(slot), &value, None).map(|_| ())
+    }
+
+    /// A session was used: what opened it stays for longer than what has not been of use since. Somebody else may take
+    /// the slot at the same time, and has it then.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn renew(
+        &self,
+        store: &impl Store,
+        whose: &Digest,
+        now: Millis,
+    ) -> Result<(), PlatformError> {
+        let Some((slot, stored)) = self.stored(store, whose)? else {
+            return Ok(());
+        };
+        let value = encode(whose, now, body_of(&stored));
+        let written = store.write(&self.table.key(slot), &value, Some(stored.token));
+        written.map(|_| ())
     }
 
     /// The `initialize` that opened a session, if it is still known.
@@ -82,15 +101,36 @@ impl Initializes {
         store: &impl Store,
         whose: &Digest,
     ) -> Result<Option<Vec<u8>>, PlatformError> {
+        let stored = self.stored(store, whose)?;
+        Ok(stored.map(|(_, stored)| body_of(&stored).to_vec()))
+    }
+
+    /// Where it is kept, and all that is written there.
+    fn stored(
+        &self,
+        store: &impl Store,
+        whose: &Digest,
+    ) -> Result<Option<(u32, Stored)>, PlatformError> {
         for slot in self.table.neighbours(whose) {
             let stored = store.read(&self.table.key(slot))?.unwrap_or_default();
-            let mut input = Input(&stored.value);
-            if input.digest() == Some(*whose) && input.number().is_some() {
-                return Ok(Some(input.0.to_vec()));
+            let is_whole = stored.value.len() >= HEAD_BYTES;
+            if is_whole && stored.value.starts_with(whose.as_bytes()) {
+                return Ok(Some((slot, stored)));
             }
         }
         Ok(None)
     }
+}
+
+/// What stands before the body.
+const HEAD_BYTES: usize = Digest::BYTES + size_of::<u64>();
+
+fn encode(whose: &Digest, used: Millis, body: &[u8]) -> Vec<u8> {
+    [whose.as_bytes(), &used.0.to_le_bytes()[..], body].concat()
+}
+
+fn body_of(stored: &Stored) -> &[u8] {
+    stored.value.get(HEAD_BYTES..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -133,18 +173,49 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_was_kept_the_longest_goes() {
+    fn the_least_recently_used_one_goes() {
         let (initializes, store) = initializes(2);
-        for number in 1..=3 {
-            let now = Millis(u64::from(number));
-            initializes.keep(&store, &whose(number), b"a", now).unwrap();
-        }
-        let known = [1, 2, 3].map(|number| {
-            let found = initializes.find(&store, &whose(number)).unwrap();
-            found.is_some()
-        });
-        assert_eq!(known, [false, true, true]);
+        let keep = |number, now| {
+            initializes
+                .keep(&store, &whose(number), b"a", Millis(now))
+                .unwrap();
+        };
+        let renew = |number, now| {
+            initializes
+                .renew(&store, &whose(number), Millis(now))
+                .unwrap();
+        };
+        let known = || {
+            [1, 2, 3, 4].map(|number| {
+                let found = initializes.find(&store, &whose(number)).unwrap();
+                assert!(found.as_deref().is_none_or(|body| body == b"a"));
+                found.is_some()
+            })
+        };
+        keep(1, 1);
+        keep(2, 2);
+        keep(3, 3);
+        assert_eq!(known(), [false, true, true, false]);
+        renew(2, 4);
+        renew(1, 5);
+        assert_eq!(known(), [false, true, true, false], "the gone stay gone");
+        keep(4, 6);
+        assert_eq!(known(), [false, true, false, true]);
         assert_eq!(store.dump().len(), 3, "no more keys come");
+    }
+
+    #[test]
+    fn one_that_has_lost_its_place_meanwhile_does_not_take_it_back() {
+        let (initializes, store) = initializes(1);
+        let keep = |number| initializes.keep(&store, &whose(number), b"a", Millis(1));
+        keep(1).unwrap();
+        store.before_next_write(move |store| {
+            let slots = store.dump().into_iter();
+            let (key, _) = slots.filter(|(_, value)| !value.is_empty()).last().unwrap();
+            store.write(&key, b"another", None).unwrap();
+        });
+        initializes.renew(&store, &whose(1), Millis(2)).unwrap();
+        assert_eq!(initializes.find(&store, &whose(1)).unwrap(), None);
     }
 
     #[test]

@@ -436,7 +436,8 @@ impl Plugin {
         // Near enough, and spares a call for the time.
         let now = request.came;
         let is_new = is_shared && !session.shared;
-        if !is_new && !self.memory.is_refresh_due(session, now) {
+        let is_due = self.memory.is_refresh_due(session, now);
+        if !is_new && !is_due {
             return Vec::new();
         }
         let used = |record: &mut CallerRecord| {
@@ -445,6 +446,10 @@ impl Plugin {
                 session.shared |= is_shared;
             }
         };
-        self.remember(platform, request, used).1
+        let mut signals = self.remember(platform, request, used).1;
+        if is_due {
+            signals.extend(self.renew_initialize(platform, request, &session.id));
+        }
+        signals
     }
 }

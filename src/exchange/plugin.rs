@@ -206,6 +206,21 @@ impl Plugin {
         kept.iter().find_map(keep)
     }
 
+    /// A session was used: what opened it is remembered for longer.
+    pub(super) fn renew_initialize(
+        &self,
+        platform: &impl Platform,
+        request: &Request,
+        session: &SessionId,
+    ) -> Option<Signal> {
+        if !self.recovers() {
+            return None;
+        }
+        let whose = self.digest_of("initialize", request, session);
+        let renewed = self.initializes.renew(platform, &whose, request.came);
+        renewed.err().map(Signal::Failed)
+    }
+
     /// What a session is opened with for a caller that has none: what it sent itself, or what any client could send there.
     /// Nothing if none is to be opened, or the request can't wait for it.
     pub(super) fn remembered_initialize(
