@@ -138,7 +138,7 @@ pub struct SessionConfig {
     pub lease: Duration,
     /// How many may wait for one session.
     pub queue: u32,
-    /// How long one may wait.
+    /// How long one may wait for its turn.
     pub queue_timeout: Duration,
 }
 

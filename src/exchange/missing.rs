@@ -163,7 +163,7 @@ impl Missing {
     }
 
     pub(super) fn ticked(mut self: Box<Self>, plugin: &Plugin, platform: &impl Platform) -> Went {
-        match self.waiter.tick(plugin.config.subrequest.replay_timeout) {
+        match self.waiter.tick(plugin) {
             Patience::Ends => self.give_up(plugin, platform, None),
             Patience::Knocks => self.knock(plugin, platform),
             Patience::Waits => {

@@ -171,7 +171,7 @@ impl Recovering {
         plugin: &Plugin,
         platform: &impl Platform,
     ) -> Settled {
-        match self.waiter.tick(plugin.config.subrequest.replay_timeout) {
+        match self.waiter.tick(plugin) {
             Patience::Ends => self.give_up(plugin, platform, None),
             Patience::Knocks => self.knock(plugin, platform),
             Patience::Waits => {

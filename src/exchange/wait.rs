@@ -304,13 +304,7 @@ impl Waiting {
     }
 
     fn ticked(mut self, plugin: &Plugin, platform: &impl Platform) -> Went {
-        let config = &plugin.config;
-        let mut most = config.session.queue_timeout;
-        if self.waiter.knock.shares {
-            // What it waits for may take so long.
-            most = most.max(config.subrequest.replay_timeout);
-        }
-        match self.waiter.tick(most) {
+        match self.waiter.tick(plugin) {
             Patience::Ends => self.time_out(plugin, platform),
             Patience::Knocks => self.knock(plugin, platform),
             Patience::Waits => self.wait(),

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::plugin::woken;
 use super::{Plugin, Request, Signal};
+use crate::config::OnReinitialize;
 use crate::digest::Digest;
 use crate::errand::{Errand, Opening, Over, Purpose};
 use crate::headers::Headers;
@@ -79,13 +80,13 @@ impl Waiter {
         }
     }
 
-    /// A tick came, for one that waits so long at most.
-    pub(super) fn tick(&mut self, most: Duration) -> Patience {
+    /// A tick came.
+    pub(super) fn tick(&mut self, plugin: &Plugin) -> Patience {
         self.ticks = self.ticks.saturating_add(1);
         if self.is_away {
             return Patience::Waits;
         }
-        if TICK.saturating_mul(self.ticks) >= most {
+        if TICK.saturating_mul(self.ticks) >= self.patience(plugin) {
             return Patience::Ends;
         }
         // A change wakes it at once: this is for leases that end, and for changes that nobody told of.
@@ -93,6 +94,21 @@ impl Waiter {
             return Patience::Knocks;
         }
         Patience::Waits
+    }
+
+    /// For how long it waits: for its turn, or for a session that it may share as long as that may take to be opened.
+    fn patience(&self, plugin: &Plugin) -> Duration {
+        let config = &plugin.config;
+        let turn = match plugin.on_reinitialize() {
+            OnReinitialize::Forward => Duration::ZERO,
+            OnReinitialize::Reuse | OnReinitialize::Queue => config.session.queue_timeout,
+        };
+        let opening = config.subrequest.replay_timeout;
+        turn.max(if self.knock.shares {
+            opening
+        } else {
+            Duration::ZERO
+        })
     }
 
     /// Whether its own errand is under way.

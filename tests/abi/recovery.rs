@@ -152,6 +152,37 @@ fn a_request_that_was_sent_again_keeps_its_session_from_those_who_wait() {
 }
 
 #[test]
+fn a_request_in_a_lost_session_waits_in_line_for_as_long_as_an_initialize_does() {
+    let config = r#"{"on_reinitialize":"queue","hold_request_headers":true,"replay_timeout":"2s","session":{"lease":"1m","queue_timeout":"10s"}}"#;
+    for seconds in [8, 11] {
+        let world = World::new(config);
+        let workers = [world.worker()];
+        open_shared(&workers, "a", "s1");
+        let mut lost = call_in(&workers[0], "a", "s1");
+        let mut other = knock(&workers[0], "b", "1");
+        let (_, call) = is_lost(&mut lost, &workers);
+        assert_eq!(name(&call), "initialize");
+        open(&workers, "s2");
+        assert_opened(&mut other, "1", "s2");
+        for _ in 0..seconds {
+            world.advance(LOOK);
+        }
+        if seconds > 10 {
+            assert_eq!(status(&lost), "404", "the server's own answer");
+            continue;
+        }
+        assert!(lost.answer_waits());
+        delete(&workers[0], "b", "s2");
+        open(&workers, "s3");
+        let (worker, again) = the_call(&workers);
+        assert_eq!(again.headers.text("mcp-session-id"), "s3");
+        worker.answer(&again, Reply::new(202));
+        assert_eq!(status(&lost), "202");
+        assert_no_offences(&world);
+    }
+}
+
+#[test]
 fn an_initialize_that_finds_no_seat_opens_a_session_and_is_in_no_older_one() {
     let config = r#"{"on_reinitialize":"reuse","memory":{"bulk_slots":1}}"#;
     for can_hold in [true, false] {
