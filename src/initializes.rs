@@ -210,8 +210,8 @@ mod tests {
         let keep = |number| initializes.keep(&store, &whose(number), b"a", Millis(1));
         keep(1).unwrap();
         store.before_next_write(move |store| {
-            let slots = store.dump().into_iter();
-            let (key, _) = slots.filter(|(_, value)| !value.is_empty()).last().unwrap();
+            let mut slots = store.dump().into_iter();
+            let (key, _) = slots.find(|(_, value)| !value.is_empty()).unwrap();
             store.write(&key, b"another", None).unwrap();
         });
         initializes.renew(&store, &whose(1), Millis(2)).unwrap();
