@@ -60,6 +60,8 @@ impl Declared {
 pub struct Rewritten {
     /// What goes on in its place.
     pub body: Vec<u8>,
+    /// Whether that is anything else than the piece.
+    pub is_changed: bool,
     /// The piece as it came.
     pub original: Vec<u8>,
     /// What of the body had waited for it.
@@ -139,6 +141,7 @@ impl Ids {
         let Some(up) = &mut self.up else {
             return Rewritten {
                 body: original.clone(),
+                is_changed: false,
                 original,
                 waited: Vec::new(),
                 is_lost_cancel: false,
@@ -161,8 +164,10 @@ impl Ids {
             up.outgoing.finish(&mut body);
         }
         let is_unclear = registry.is_unclear || up.outgoing.has_unknown_cancel();
+        let has_token = up.outgoing.take_change();
         Rewritten {
             body,
+            is_changed: has_token || !waited.is_empty() || up.outgoing.held() > 0,
             original,
             waited,
             is_lost_cancel: is_unclear && !up.outgoing.is_batch(),

@@ -38,7 +38,9 @@ fn cancel(id: &str) -> String {
 }
 
 fn send(ids: &mut Ids, plugin: &Plugin, platform: &FakePlatform, body: &str) -> Rewritten {
-    ids.request_body(plugin, platform, body.as_bytes().to_vec(), true)
+    let rewritten = ids.request_body(plugin, platform, body.as_bytes().to_vec(), true);
+    assert_eq!(rewritten.is_changed, rewritten.body != rewritten.original);
+    rewritten
 }
 
 fn text(bytes: &[u8]) -> &str {

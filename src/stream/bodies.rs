@@ -36,10 +36,10 @@ impl Stream {
     /// Headers and body go on together: no body may go with the length of another.
     pub(super) fn forward_whole(&mut self, size: usize, rewritten: &Rewritten) -> Flow {
         let body = &rewritten.body;
-        let replaced = if *body == rewritten.original {
-            Ok(())
-        } else {
+        let replaced = if rewritten.is_changed {
             host::set_buffer(Buffer::RequestBody, size, body)
+        } else {
+            Ok(())
         };
         if let Err(error) = replaced {
             self.forget_tail();
@@ -121,7 +121,7 @@ impl Stream {
     }
 
     fn replace_request(&mut self, size: usize, rewritten: &Rewritten) -> Flow {
-        if rewritten.body == rewritten.original {
+        if !rewritten.is_changed {
             return Flow::Go;
         }
         let replaced = host::set_buffer(Buffer::RequestBody, size, &rewritten.body);

@@ -34,6 +34,8 @@ pub struct Outgoing {
     nonce: u64,
     kind: Kind,
     held: Held,
+    /// A token was put in.
+    has_changed: bool,
     has_unknown_cancel: bool,
 }
 
@@ -76,6 +78,7 @@ impl Outgoing {
             nonce,
             kind: Kind::UNREAD,
             held: Held::default(),
+            has_changed: false,
             has_unknown_cancel: false,
         }
     }
@@ -112,6 +115,11 @@ impl Outgoing {
     /// The body has ended: what still waits is not whole, and goes on as it came.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.release(out);
+    }
+
+    /// Whether a token was put in since this was last asked.
+    pub fn take_change(&mut self) -> bool {
+        mem::take(&mut self.has_changed)
     }
 
     /// How many bytes wait.
@@ -172,6 +180,7 @@ impl Outgoing {
                 out.extend_from_slice(bytes.get(from..start).unwrap_or_default());
                 out.extend_from_slice(&token);
                 from = end;
+                self.has_changed = true;
             }
         }
         out.extend_from_slice(bytes.get(from..).unwrap_or_default());

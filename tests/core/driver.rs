@@ -258,6 +258,7 @@ impl Stream<'_> {
         };
         let ended = ended.unwrap_or(false);
         let rewritten = ids.request_body(self.plugin, self.platform, piece, ended);
+        assert!(rewritten.is_changed || rewritten.body == rewritten.original);
         self.seen.note(&rewritten.signals);
         if rewritten.is_lost_cancel {
             self.state = Exchange::replying(Reply::empty(202), Outcome::CancelDropped);
