@@ -167,9 +167,14 @@ impl Held {
 
     /// It goes on in its session; if one is just being ended, in what is opened in the place of its own.
     fn go_in(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
-        let initialize = self.belongs.as_ref().and_then(|belongs| {
-            plugin.initialize_after_ending(platform, &self.request, &belongs.session)
-        });
+        let may_wait = self.may_wait(ended);
+        let initialize = self
+            .belongs
+            .as_ref()
+            .filter(|_| may_wait)
+            .and_then(|belongs| {
+                plugin.initialize_after_ending(platform, &self.request, &belongs.session)
+            });
         if let Some(initialize) = initialize {
             return Missing::new(plugin, platform, *self, !ended, initialize)
                 .knock(plugin, platform);
@@ -184,14 +189,21 @@ impl Held {
 
     /// Its caller has no session.
     fn go_without(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
-        let initialize = plugin.remembered_initialize(platform, &self.request);
-        let Some(initialize) = initialize else {
+        let may_wait = self.may_wait(ended);
+        let remembered = || plugin.remembered_initialize(platform, &self.request);
+        let Some(initialize) = may_wait.then(remembered).flatten() else {
             return (
                 self.pass(Outcome::PassedNoSession),
                 RequestAction::Continue.into(),
             );
         };
         Missing::new(plugin, platform, *self, !ended, initialize).knock(plugin, platform)
+    }
+
+    /// Whether it can wait for a session. Of a body that is too long to be kept nobody knows here whether more comes: one
+    /// that waited for its next piece might wait for ever.
+    fn may_wait(&self, ended: bool) -> bool {
+        ended || self.body.is_kept()
     }
 
     fn is_owned(&self) -> bool {

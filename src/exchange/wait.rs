@@ -274,6 +274,8 @@ impl Waiting {
                 return self.go_on(plugin, platform, noted.into_iter().next());
             }
             signals = noted;
+            let session = &holder.session;
+            signals.extend(plugin.renew_initialize(platform, &self.request, session));
         }
         let (id, session) = (&self.initialize.id, &holder.session);
         let reply = Reply::initialized(&self.headers, id, session, result);
