@@ -140,7 +140,7 @@ class GatewayConfig(EnvoyConfig):
         }
         self.connection_manager.update(settings)
         # Envoy Gateway leaves the limit on idle streams to the route: idleTimeout in xds/translator/route.go.
-        del self.connection_manager["stream_idle_timeout"]
+        del self.connection_manager["stream_idle_timeout"], self.connection_manager["request_timeout"]
         wasms = [
             wasm_filter(policy, number)
             for policy in self.of_kind("EnvoyExtensionPolicy")

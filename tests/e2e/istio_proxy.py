@@ -163,6 +163,7 @@ class IstioConfig(EnvoyConfig):
         # said in gateway.go, listener_inbound.go and listener.go.
         self.connection_manager["use_remote_address"] = context == "GATEWAY"
         self.connection_manager["stream_idle_timeout"] = "0s"
+        del self.connection_manager["request_timeout"]
         self.connection_manager["normalize_path"] = True
         self.connection_manager["http_filters"] = self.chain(jwks)
         route = {"cluster": self.cluster_name(), "timeout": "0s"}

@@ -132,6 +132,21 @@ def test_a_header_that_is_named_in_connection_counts_for_nothing(envoy, server):
     assert request.body == CALL
 
 
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_of_two_session_ids_the_first_counts_and_both_go_up(envoy, server, comes_first):
+    """An empty one before them counts for nothing. In its own session the filter changes JSON-RPC ids, in others none."""
+    session = SilentClient(envoy.port, [KEY], authority=AUTHORITY).list_tools().result["session"]
+    named = ["", session, "no-session"] if comes_first else ["", "no-session", session]
+    before = len(server.requests)
+    fields = [f"content-length: {LENGTH}", *(f"mcp-session-id: {name}".rstrip() for name in named)]
+    exchange(envoy, fields, CALL)
+    request = server.requests[before]
+    assert request.all("mcp-session-id") == named
+    assert restored(request.body) == CALL
+    assert (request.body != CALL) == comes_first
+    assert SilentClient(envoy.port, [KEY], authority=AUTHORITY).list_tools().result["session"] == session
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH", "POST"])
 def test_a_body_is_no_request_whatever_the_method_and_whoever_answers(envoy, server, method):
     before = len(server.requests)
