@@ -115,6 +115,22 @@ const WAITS: Turn = Turn::Wait { queued: false };
 const QUEUES: Turn = Turn::Wait { queued: true };
 
 #[test]
+fn a_clock_that_was_set_back_lets_nobody_take_its_own_session_for_an_older_one() {
+    let since = |number| Knock {
+        since: Millis(NOW.0 + 1),
+        ..sharing(number)
+    };
+    let mut own = seat(taken(1), &[]);
+    let joined = Turn::Join(Box::new(holder(1)));
+    assert_eq!(knocks(&mut own, since(1), NOW), joined);
+    assert_eq!(
+        knocks(&mut own, since(2), NOW),
+        Turn::Open,
+        "to others it is older"
+    );
+}
+
+#[test]
 fn at_a_free_seat_whoever_is_next_opens_and_nobody_else() {
     for knock in [alone, sharing] {
         let mut empty = free();

@@ -56,6 +56,25 @@ fn assert_sent_in(exchange: &Exchange, session: &str) {
     }
 }
 
+/// What a filter in front does that has let the body wait, until all of it was there.
+#[test]
+fn a_long_body_that_comes_whole_and_at_once_waits_for_no_more_of_it() {
+    for kilobytes in [4, 64, 200] {
+        let (world, workers) = world(true);
+        let text = "x".repeat(kilobytes * 1024);
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","method":"tools/call","id":7,"params":{{"x":"{text}"}}}}"#
+        );
+        let mut exchange = workers[0].request(&head("a", "POST"));
+        exchange.headers().last_body(&call);
+        if !exchange.is_sent() {
+            open(&workers, "s2");
+        }
+        assert!(exchange.is_sent(), "{kilobytes} KiB");
+        assert_no_offences(&world);
+    }
+}
+
 #[test]
 fn all_who_need_a_session_at_once_get_the_same_on_whatever_worker() {
     for can_hold in HOSTS {
