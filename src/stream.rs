@@ -147,10 +147,9 @@ impl Stream {
             }
             Err(error) => return self.failed(error),
         };
-        let whole = ended && wanted == left;
         let shown = bytes.get(..wanted).unwrap_or(&bytes);
         let step = self.request_event(|exchange, plugin, host| {
-            exchange.request_body(plugin, host, shown, whole)
+            exchange.request_body(plugin, host, shown, ended)
         });
         let piece = Piece {
             size,

@@ -46,7 +46,8 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the request's body. `ended` if no more come.
+    /// The next bytes of the request's body, [`Self::wanted_request_bytes`] at most. `ended` if the host has all of it,
+    /// also of one of which more is there than is wanted.
     #[must_use]
     pub fn request_body(
         self,
@@ -167,15 +168,11 @@ impl Held {
 
     /// It goes on in its session; if one is just being ended, in what is opened in the place of its own.
     fn go_in(self: Box<Self>, plugin: &Plugin, platform: &impl Platform, ended: bool) -> Went {
+        let initialize = self.belongs.as_ref().and_then(|belongs| {
+            plugin.initialize_after_ending(platform, &self.request, &belongs.session)
+        });
         let may_wait = self.may_wait(ended);
-        let initialize = self
-            .belongs
-            .as_ref()
-            .filter(|_| may_wait)
-            .and_then(|belongs| {
-                plugin.initialize_after_ending(platform, &self.request, &belongs.session)
-            });
-        if let Some(initialize) = initialize {
+        if let Some(initialize) = initialize.filter(|_| may_wait) {
             return Missing::new(plugin, platform, *self, !ended, initialize)
                 .knock(plugin, platform);
         }
@@ -200,8 +197,8 @@ impl Held {
         Missing::new(plugin, platform, *self, !ended, initialize).knock(plugin, platform)
     }
 
-    /// Whether it can wait for a session. Of a body that is too long to be kept nobody knows here whether more comes: one
-    /// that waited for its next piece might wait for ever.
+    /// Whether it can wait for a session. One that is too long to be kept and is still coming can't: the host has no room for
+    /// all of it.
     fn may_wait(&self, ended: bool) -> bool {
         ended || self.body.is_kept()
     }

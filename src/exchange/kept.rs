@@ -97,7 +97,11 @@ impl Body {
     /// How many more bytes are worth a look.
     pub(super) fn wanted(&self) -> usize {
         let to_scan = match &self.reading {
-            Reading::Unread { scanned, .. } => SCAN_BYTES.saturating_sub(*scanned),
+            Reading::Unread { scanned, .. } if *scanned >= SCAN_BYTES => 0,
+            // One more than is scanned tells that there is more.
+            Reading::Unread { scanned, .. } => {
+                SCAN_BYTES.saturating_add(1).saturating_sub(*scanned)
+            }
             Reading::Read(_) => 0,
         };
         let most = self.keeps.most(self.kind());
@@ -108,13 +112,14 @@ impl Body {
         to_scan.max(to_keep)
     }
 
-    /// The next bytes of it.
+    /// The next bytes of it, as many as are wanted. If it has ended with them, those that were not wanted are not shown.
     pub(super) fn scan(&mut self, bytes: &[u8], ended: bool) {
         self.ended |= ended;
         if let Reading::Unread { scanner, scanned } = &mut self.reading {
             *scanned = scanned.saturating_add(bytes.len());
             let kind = scanner.scan(bytes);
-            let kind = kind.or_else(|| ended.then(|| scanner.finish()));
+            let is_all = ended && *scanned <= SCAN_BYTES;
+            let kind = kind.or_else(|| is_all.then(|| scanner.finish()));
             if let Some(kind) = kind {
                 self.reading = Reading::Read(kind);
             }

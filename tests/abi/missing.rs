@@ -124,6 +124,64 @@ fn a_body_too_long_to_wait_goes_up_as_it_came() {
     assert_no_offences(&world);
 }
 
+/// A request with a body that is longer than what is looked at, and than what is kept.
+fn long_call() -> String {
+    let padding = format!(r#","params":"{}"}}"#, "x".repeat(200_000));
+    CALL.trim_end_matches('}').to_owned() + &padding
+}
+
+#[test]
+fn a_long_body_that_is_handed_over_whole_waits_for_the_session_that_is_opened() {
+    let (world, workers) = world(true);
+    let body = long_call();
+    let mut waiting = workers[0].request(&head("a", "POST"));
+    waiting.headers().last_body(&body);
+    open(&workers, "s2");
+    assert_sent_in(&waiting, "s2");
+    let server = waiting.at_server();
+    assert!(message(&server.body)["params"] == message(body.as_bytes())["params"]);
+    assert_no_offences(&world);
+}
+
+#[test]
+fn a_body_too_long_to_be_kept_that_is_still_coming_does_not_wait() {
+    let (world, workers) = world(true);
+    let before = asked(&workers).len();
+    let body = long_call();
+    let mut passing = workers[0].request(&head("a", "POST"));
+    passing.headers().body(&body[..10_000]);
+    let headers = passing.at_server().headers.expect("it goes on");
+    assert_eq!(headers.text("mcp-session-id"), "");
+    passing.body(&body[10_000..]).end();
+    assert!(passing.at_server().body == body.as_bytes());
+    assert_eq!(asked(&workers).len(), before, "nothing is opened for it");
+    assert_no_offences(&world);
+}
+
+#[test]
+fn a_long_notice_that_is_handed_over_whole_is_answered_in_a_session_of_the_filters_own() {
+    let config = r#"{"on_missing_session":"initialize","on_reinitialize":"reuse","hold_request_headers":true,"memory":{"replay_bytes":4096}}"#;
+    let world = World::new(config);
+    let workers = [world.worker()];
+    let mut first = send(&workers[0], &head("a", "POST"), &initialize("1"));
+    open(&workers, "s1");
+    first.close();
+    let padding = "x".repeat(200_000);
+    let ready =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/initialized","params":"{padding}"}}"#);
+    for caller in ["a", "b"] {
+        let mut notice = workers[0].request(&head(caller, "POST"));
+        notice.headers().last_body(&ready);
+        if caller == "b" {
+            open(&workers, "s2");
+        }
+        assert_eq!(status(&notice), "202", "{caller}");
+        assert!(super::crowd::is_kept_from_the_server(&notice));
+        notice.close();
+    }
+    assert_no_offences(&world);
+}
+
 #[test]
 fn who_leaves_strands_nobody_and_what_was_opened_is_used() {
     for can_hold in HOSTS {

@@ -247,6 +247,29 @@ fn a_post_that_comes_while_its_session_is_being_ended_waits_for_the_next_one() {
 }
 
 #[test]
+fn a_long_post_that_is_handed_over_whole_while_its_session_is_being_ended_waits_for_the_next_one() {
+    let (world, workers) = queue(r#""lease":"1s","queue_timeout":"5m""#);
+    let mut holder = knock(&workers[0], "a", "1");
+    open(&workers, "s1");
+    assert_opened(&mut holder, "1", "s1");
+    let mut other = knock(&workers[1], "b", "1");
+    world.advance(Duration::from_secs(2));
+    let (worker, ending) = the_call(&workers);
+    let padding = format!(r#","params":"{}"}}"#, "x".repeat(200_000));
+    let mut late = workers[0].request(&head("a", "POST"));
+    late.headers()
+        .last_body(CALL.trim_end_matches('}').to_owned() + &padding);
+    worker.answer(&ending, Reply::new(200));
+    open(&workers, "s2");
+    assert_opened(&mut other, "1", "s2");
+    delete(&workers[1], "b", "s2");
+    open(&workers, "s3");
+    assert_eq!(late.server_headers().text("mcp-session-id"), "s3");
+    assert!(late.is_sent());
+    assert_no_offences(&world);
+}
+
+#[test]
 fn an_opener_whose_worker_was_taken_for_dead_leaves_nobody_standing_in_line() {
     let (world, workers) = queue(r#""queue_timeout":"5m""#);
     let workers = &workers[..2];
