@@ -392,7 +392,12 @@ impl Belongs {
         let is_shared = is_translated && is_known;
         let mut signals = plugin.refresh(platform, &request, &session, is_shared);
         let is_new = is_translated && !session.shared;
-        let shares = (is_new && !is_known).then(|| Box::new(session.clone()));
+        // Its use is written down by now, if that was due.
+        let used = || Session {
+            used: request.came,
+            ..session.clone()
+        };
+        let shares = (is_new && !is_known).then(|| Box::new(used()));
         let is_post = headers.get(":method") == Some(b"POST");
         let mut attends = plugin
             .seat(&request)

@@ -103,12 +103,11 @@ impl Waiter {
             OnReinitialize::Forward => Duration::ZERO,
             OnReinitialize::Reuse | OnReinitialize::Queue => config.session.queue_timeout,
         };
-        let opening = config.subrequest.replay_timeout;
-        turn.max(if self.knock.shares {
-            opening
+        if self.knock.shares {
+            turn.max(config.subrequest.replay_timeout)
         } else {
-            Duration::ZERO
-        })
+            turn
+        }
     }
 
     /// Whether its own errand is under way.

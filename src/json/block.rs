@@ -114,12 +114,9 @@ fn places(block: &[u8; SIZE], wanted: u8, set: u8) -> u64 {
     use core::arch::wasm32::{u8x16_bitmask, u8x16_eq, u8x16_splat, u64x2, v128_or};
     let (parts, _) = block.as_chunks();
     parts.iter().rev().fold(0, |places, part: &[u8; 16]| {
-        let halves = part.as_chunks().0.iter().copied().map(u64::from_le_bytes);
-        let [low, high] = [0, 1].map(|half| halves.clone().nth(half).unwrap_or_default());
-        let equals = u8x16_eq(
-            v128_or(u64x2(low, high), u8x16_splat(set)),
-            u8x16_splat(wanted),
-        );
+        let half = |bytes: Option<&[u8; 8]>| u64::from_le_bytes(bytes.copied().unwrap_or_default());
+        let bytes = u64x2(half(part.first_chunk()), half(part.last_chunk()));
+        let equals = u8x16_eq(v128_or(bytes, u8x16_splat(set)), u8x16_splat(wanted));
         places << 16 | u64::from(u8x16_bitmask(equals))
     })
 }
